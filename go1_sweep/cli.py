@@ -1,0 +1,106 @@
+"""The command line. Errors become one message and an exit code; packages are imported when a command needs them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from go1_sweep import __version__
+from go1_sweep.errors import BadInput, Interrupted, UserError, did_you_mean
+
+
+class _Parser(argparse.ArgumentParser):
+    """One sentence on stderr instead of argparse's usage block."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} (see {self.prog} --help)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        0 done; 1 the work failed; 2 bad input; 3 no trial succeeded; 130 interrupted.
+    """
+    try:
+        options = _parse(list(sys.argv[1:] if arguments is None else arguments))
+        options.command(options)
+    except UserError as error:
+        print(f"{'go1_sweep' if isinstance(error, Interrupted) else 'error'}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("go1_sweep: interrupted", file=sys.stderr)
+        return Interrupted.exit_code
+    return 0
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = _Parser(prog="python -m go1_sweep", description=sys.modules["go1_sweep"].__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"go1_sweep {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a sweep", allow_abbrev=False)
+    _add_spec(run)
+    run.add_argument("--dry-run", action="store_true", help="check everything, say what it may cost, start nothing")
+    run.set_defaults(command=_run)
+
+    validate = commands.add_parser("validate", help="check a sweep file against its task", allow_abbrev=False)
+    _add_spec(validate)
+    validate.set_defaults(command=_validate)
+
+    known = list(commands.choices)
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in known:
+        raise BadInput(f"unknown command '{arguments[0]}'{did_you_mean(arguments[0], known)}")
+    if not arguments:
+        parser.print_help()
+        raise BadInput("name a command")
+    return parser.parse_args([_dashed(argument) for argument in arguments])
+
+
+def _add_spec(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("spec", metavar="SPEC", type=Path, help="the sweep file, e.g. search_spaces/rough.yaml")
+    parser.add_argument("--name", help="name of the sweep and of its folder")
+    parser.add_argument("--storage", help="folder for the results (default: runs)")
+    parser.add_argument("--simulator", help="mjlab, or auto")
+    parser.add_argument(
+        "--set",
+        metavar="A.B=V",
+        action="append",
+        default=[],
+        dest="overrides",
+        help="change an entry of the sweep file, e.g. search.trials=8 (may be given several times)",
+    )
+
+
+def _dashed(argument: str) -> str:
+    """``--dry_run`` is ``--dry-run``; what follows an ``=`` stays as it is."""
+    if not argument.startswith("--"):
+        return argument
+    flag, equals, value = argument.partition("=")
+    return flag.replace("_", "-") + equals + value
+
+
+def _load(options: argparse.Namespace):  # noqa: ANN202  (Spec, which is imported when it is needed)
+    from go1_sweep import spec
+
+    changes = {key: getattr(options, key) for key in ("name", "storage", "simulator")}
+    return spec.load(options.spec, options.overrides, changes)
+
+
+def _run(options: argparse.Namespace) -> None:
+    spec = _load(options)
+    from go1_sweep.sweep.run import run
+    from go1_sweep.terminal import Terminal
+
+    run(spec, Terminal(), dry_run=options.dry_run)
+
+
+def _validate(options: argparse.Namespace) -> None:
+    spec = _load(options)
+    from go1_sweep.sweep.preflight import check
+
+    preflight = check(spec)
+    print(f"{options.spec}: fine ({preflight.task_id} on {preflight.spec.simulator})")

@@ -1,0 +1,118 @@
+"""The only place that spells the name of a file that a sweep leaves behind."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+BASELINE = "baseline"
+"""The id of the trial that runs the task's own defaults."""
+
+
+@dataclass(frozen=True)
+class TrialPaths:
+    """The folder of one trial, written by its simulator worker."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """Everything that was resolved for the trial, before training began."""
+        return self.folder / "config.yaml"
+
+    @property
+    def logs(self) -> Path:
+        """One row per PPO iteration."""
+        return self.folder / "logs.csv"
+
+    @property
+    def progress(self) -> Path:
+        """What was reported to the sweep, one JSON object per PPO iteration."""
+        return self.folder / "progress.jsonl"
+
+    @property
+    def worker_log(self) -> Path:
+        """All output of the simulator worker, rsl_rl's and the simulator's own included."""
+        return self.folder / "worker.log"
+
+    @property
+    def manifest(self) -> Path:
+        """The published checkpoints with size and SHA-256; written after the files that it names."""
+        return self.folder / "checkpoints.json"
+
+    def checkpoint(self, iterations: int) -> Path:
+        """The checkpoint after that many completed PPO updates."""
+        return self.folder / f"model_{iterations}.pt"
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """The folder of one sweep, written by the driver."""
+
+    folder: Path
+
+    @property
+    def spec(self) -> Path:
+        """The sweep file with every default resolved; running it again repeats the sweep."""
+        return self.folder / "spec.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, GPU names and git commit."""
+        return self.folder / "environment.json"
+
+    @property
+    def study(self) -> Path:
+        """The Optuna study (sqlite)."""
+        return self.folder / "optuna.db"
+
+    @property
+    def trials(self) -> Path:
+        """The folder of the trial folders."""
+        return self.folder / "trials"
+
+    @property
+    def trials_table(self) -> Path:
+        """One row per trial."""
+        return self.folder / "trials.csv"
+
+    @property
+    def result(self) -> Path:
+        """The winner and the sums of the sweep."""
+        return self.folder / "result.json"
+
+    def trial(self, trial: str) -> TrialPaths:
+        """The folder of the trial with that id."""
+        return TrialPaths(self.trials / trial)
+
+
+def shown(path: Path) -> str:
+    """The path as a message prints it: relative to the working folder where it lies below it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether the name can be one folder: letters, digits, ``. _ -``, not hidden, at most 100 long."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", name) is not None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file as a whole: a reader sees the old text or the new one, also after a power cut.
+
+    Raises:
+        OSError: the folder is full or cannot be written; the old file is untouched.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,192 @@
+"""What the trial actor (or the driver) and the simulator worker say to each other.
+
+One JSON object per line over two pipes that are not stdin and stdout. Standard library only: the two
+sides may run in different interpreters. The worker speaks first (``Hello``); then the other side asks
+(``Check``) or starts a trial (``Train``, answered with ``Started``). During a trial the worker sends a
+``Report`` per PPO iteration and waits for ``Continue`` to the previous one before it sends the next: it
+is never more than one iteration ahead. A trial is over with ``Ended``, which also answers ``Stop``. When
+the worker's incoming pipe closes, the worker ends itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+VERSION = 1
+MAX_LINE = 4_000_000
+"""Bytes; a longer line is not ours."""
+
+
+class ProtocolError(Exception):
+    """The other side said something that is no message of this protocol."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The worker is up: what it runs on."""
+
+    version: int
+    versions: dict[str, str]
+    device: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """Is there such a task, and does its configuration take each of these parameter settings?"""
+
+    task: str
+    settings: list[dict[str, bool | int | float | str]]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The answer to ``Check``.
+
+    Attributes:
+        task_id: the task's id in the simulator; empty if there is no such task.
+        error: why there is no such task; empty if there is.
+        errors: per setting, why it is refused; empty if it is not.
+    """
+
+    task_id: str
+    error: str
+    errors: list[str]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one trial.
+
+    Attributes:
+        trial: its id; every message about it carries it.
+        folder: where its files go; exists.
+        checkpoints_at: budgets, in ``budget_unit``, at which a checkpoint is published.
+        metric: the column of ``logs.csv`` that the score averages, over ``window`` iterations.
+        mode: ``max`` or ``min``.
+    """
+
+    trial: str
+    folder: str
+    task: str
+    parameters: dict[str, bool | int | float | str]
+    seed: int
+    budget_unit: str
+    budget_max: float
+    checkpoints_at: list[float]
+    metric: str
+    mode: str
+    window: int
+
+
+@dataclass(frozen=True)
+class Started:
+    """The worker has cleared up what came before, and begins the trial."""
+
+    trial: str
+
+
+@dataclass(frozen=True)
+class Continue:
+    """The last report was taken: go on."""
+
+    trial: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End the trial now."""
+
+    trial: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a trial is.
+
+    Attributes:
+        iterations: completed PPO updates.
+        env_steps: environment steps collected for them.
+        train_seconds: seconds of collection and learning, without start-up and checkpoints.
+        score: the metric's mean over the last iterations; ``None`` until an episode has ended.
+    """
+
+    iterations: int = 0
+    env_steps: int = 0
+    train_seconds: float = 0.0
+    score: float | None = None
+
+    def used(self, unit: str) -> float:
+        """The budget used, in the unit."""
+        return getattr(self, unit)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One PPO iteration is complete and logged."""
+
+    trial: str
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The trial is over.
+
+    Attributes:
+        state: ``completed``, ``failed``, ``infeasible`` or ``stopped``.
+        why: one line for people.
+    """
+
+    trial: str
+    state: str
+    why: str
+    progress: Progress
+
+
+Message = Hello | Check | Checked | Train | Started | Continue | Stop | Report | Ended
+_TYPES = {cls.__name__: cls for cls in (Hello, Check, Checked, Train, Started, Continue, Stop, Report, Ended)}
+_SCALARS = {"str": str, "int": int, "float": (int, float), "float | None": (int, float, type(None))}
+
+
+def encode(message: Message) -> bytes:
+    """The message as one line.
+
+    Raises:
+        ValueError: a number in it is NaN or infinite.
+    """
+    body = {"type": type(message).__name__, **dataclasses.asdict(message)}
+    return json.dumps(body, allow_nan=False).encode() + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """The message of one line.
+
+    Raises:
+        ProtocolError: the line is no message.
+    """
+    try:
+        body = json.loads(line)
+        cls = _TYPES[body.pop("type")]
+        return _build(cls, body)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        shown = line[:200].decode(errors="replace").rstrip()
+        raise ProtocolError(f"not a message: {shown!r}") from None
+
+
+def _build(cls: type, body: dict) -> Message:
+    if not isinstance(body, dict) or set(body) != {f.name for f in dataclasses.fields(cls)}:
+        raise ValueError("other fields")
+    values = {}
+    for field in dataclasses.fields(cls):
+        value, kind = body[field.name], str(field.type)
+        if kind == "Progress":
+            value = _build(Progress, value)
+        elif kind in _SCALARS:
+            if not isinstance(value, _SCALARS[kind]) or isinstance(value, bool):
+                raise ValueError("another type")
+        elif not isinstance(value, dict if kind.startswith("dict") else list):
+            raise ValueError("another type")
+        values[field.name] = value
+    return cls(**values)

@@ -1,0 +1,201 @@
+"""The one interface to a simulator. It runs in the worker, in the simulator's own interpreter.
+
+Call order for a trial::
+
+    config = simulator.load_config(simulator.resolve(task))   # fresh objects, ours to change
+    simulator.apply(config, parameters)
+    env = simulator.make_env(config, seed, device)             # one env at a time
+    runner = simulator.make_runner(env, config, log_dir)       # owns the policy, borrows the env
+    ...                                                        # runner.learn(), simulator.save()
+    simulator.close(env)                                       # on every way out
+
+Several trials run one after the other in one process: after ``close`` the next ``load_config`` must
+give what a fresh process gives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import enum
+import typing
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rsl_rl.env import VecEnv
+from rsl_rl.runners import OnPolicyRunner
+
+from go1_sweep.errors import did_you_mean
+
+
+class ConfigError(ValueError):
+    """The task, or a parameter of it, is not what the simulator has. The message is for the user."""
+
+
+@dataclass
+class TaskConfig:
+    """A task's own configuration objects.
+
+    Attributes:
+        task_id: the id under which the simulator registered the task.
+        env: the environment's configuration.
+        agent: the runner's configuration (policy, PPO, iteration size).
+    """
+
+    task_id: str
+    env: Any
+    agent: Any
+
+
+class Simulator(ABC):
+    """A simulator that can train the Go1 with RSL-RL."""
+
+    name: ClassVar[str]
+
+    aliases: ClassVar[dict[str, str]]
+    """Short and foreign task names (``flat``, ``rough``, Isaac Lab's ids) -> the registered id."""
+
+    paths: ClassVar[dict[str, str]]
+    """Neutral parameter name -> ``env.<path>`` or ``agent.<path>`` in this simulator's configuration."""
+
+    @abstractmethod
+    def versions(self) -> dict[str, str]:
+        """The versions that a result depends on, by package name."""
+
+    @abstractmethod
+    def tasks(self) -> list[str]:
+        """The ids of all registered tasks."""
+
+    def resolve(self, task: str) -> str:
+        """The registered id that the name stands for.
+
+        Raises:
+            ConfigError: there is none; the message lists what exists.
+        """
+        task_id = self.aliases.get(task, task)
+        known = self.tasks()
+        if task_id in known:
+            return task_id
+        close = difflib.get_close_matches(task, [*self.aliases, *known], n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise ConfigError(
+            f"{self.name} has no task '{task}'{hint} It has {', '.join(['rough', 'flat', *known])}".replace("  ", " ")
+        )
+
+    @abstractmethod
+    def load_config(self, task_id: str) -> TaskConfig:
+        """Fresh configuration objects of a registered task, for training."""
+
+    def apply(self, config: TaskConfig, parameters: dict[str, Any]) -> None:
+        """Set parameters, by neutral name or raw path, in place.
+
+        Raises:
+            ConfigError: the configuration has no such entry, or takes another type.
+        """
+        for name, value in parameters.items():
+            path = self.paths.get(name, name)
+            root, _, rest = path.partition(".")
+            if root not in ("env", "agent") or not rest:
+                raise ConfigError(f"{self.name} has no parameter '{name}'{did_you_mean(name, self.paths)}")
+            set_entry(getattr(config, root), rest, value, shown=path)
+
+    @abstractmethod
+    def make_env(self, config: TaskConfig, seed: int, device: str) -> VecEnv:
+        """Build the environment and seed everything random in it.
+
+        The policy's initial weights and the exploration noise hang on the same seed (torch's global
+        generator), so ``make_runner`` follows directly.
+        """
+
+    @abstractmethod
+    def make_runner(self, env: VecEnv, config: TaskConfig, log_dir: Path, writer: dict[str, Any]) -> OnPolicyRunner:
+        """The rsl_rl runner of the task, logging through ``writer`` (an rsl_rl ``logger`` configuration).
+
+        ``config`` stays as it is: the runner gets a copy that it may change.
+        """
+
+    def save(self, runner: OnPolicyRunner, path: Path) -> None:
+        """Write the runner's checkpoint, as ``runner.load`` takes it, and nothing beside it.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        type(runner).save(runner, str(path))
+
+    def close(self, env: VecEnv) -> None:
+        """Release the environment and the memory that it held."""
+        close = getattr(env, "close", None)
+        if close is not None:
+            close()
+
+
+def set_entry(root: Any, path: str, value: Any, *, shown: str) -> None:
+    """Set one entry of a configuration tree (objects, dicts, lists) by its dotted path.
+
+    An int is taken for a float and a list for a tuple; nothing else is converted.
+
+    Raises:
+        ConfigError: there is no such entry, it is a whole section, or it has another type.
+    """
+    *parents, leaf = path.split(".")
+    owner = root
+    for part in parents:
+        owner = _entry(owner, part, shown)
+    current = _entry(owner, leaf, shown)
+    value = _converted(current, value, _allowed_words(owner, leaf), shown)
+    if isinstance(owner, dict):
+        owner[leaf] = value
+    elif isinstance(owner, list):
+        owner[int(leaf)] = value
+    else:
+        setattr(owner, leaf, value)
+
+
+def _entry(owner: Any, part: str, shown: str) -> Any:
+    names = _names(owner)
+    if part not in names:
+        close = difflib.get_close_matches(part, names, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"it has {', '.join(names) or 'no entries'}"
+        raise ConfigError(f"{shown}: the configuration has no '{part}' there; {hint}")
+    if isinstance(owner, dict):
+        return owner[part]
+    return owner[int(part)] if isinstance(owner, list | tuple) else getattr(owner, part)
+
+
+def _names(owner: Any) -> list[str]:
+    if isinstance(owner, dict):
+        return [key for key in owner if isinstance(key, str)]
+    if isinstance(owner, list | tuple):
+        return [str(i) for i in range(len(owner))]
+    return [name for name in getattr(owner, "__dict__", {}) if not name.startswith("_")]
+
+
+def _allowed_words(owner: Any, leaf: str) -> tuple[Any, ...]:
+    if not dataclasses.is_dataclass(owner):
+        return ()
+    try:
+        hint = typing.get_type_hints(type(owner)).get(leaf)
+    except (NameError, TypeError):
+        return ()
+    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+
+
+def _converted(current: Any, value: Any, words: tuple[Any, ...], shown: str) -> Any:
+    if words and value not in words:
+        raise ConfigError(f"{shown} is one of {', '.join(map(str, words))}, not {value!r}")
+    if current is None:
+        return value
+    if isinstance(current, bool | int | float | str) and not isinstance(current, enum.Enum):
+        wanted = type(current)
+        if type(value) is wanted or (wanted is float and type(value) is int):
+            return wanted(value)
+        raise ConfigError(f"{shown} takes {_noun(wanted)} (now {current!r}), not {value!r}")
+    if isinstance(current, tuple | list) and isinstance(value, list):
+        return type(current)(value)
+    raise ConfigError(f"{shown} is no single value: name an entry inside it ({', '.join(_names(current)) or 'none'})")
+
+
+def _noun(kind: type) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]

@@ -1,0 +1,1 @@
+"""The driver and the trial actors: the only package that imports Ray or Optuna."""

@@ -1,0 +1,94 @@
+"""What only the simulator can say of a sweep file, asked before anything starts."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from go1_sweep import protocol
+from go1_sweep.errors import BadInput
+from go1_sweep.parameters import Value
+from go1_sweep.simulators import AUTOMATIC, SIMULATORS
+from go1_sweep.spec import Spec
+from go1_sweep.sweep.worker_process import WorkerFailed, WorkerProcess
+
+TIMEOUT = 180.0
+"""Seconds for the simulator's imports; 18 were seen on a busy GPU host."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the simulator answered.
+
+    Attributes:
+        spec: with ``simulator`` resolved.
+        task_id: the id that the task has in the simulator.
+        versions: of the simulator and what it rests on.
+    """
+
+    spec: Spec
+    task_id: str
+    versions: dict[str, str]
+
+
+def check(spec: Spec) -> Preflight:
+    """Ask the simulator for the task, and whether it takes every parameter, at both ends of its range.
+
+    Raises:
+        BadInput: no simulator, no such task, or a parameter that the task's configuration refuses.
+    """
+    spec = spec.model_copy(update={"simulator": _simulator(spec)})
+    settings = _settings(spec)
+    with tempfile.TemporaryDirectory(prefix="go1_sweep-") as folder:
+        hello, checked = _ask(spec, [setting for _, setting in settings], Path(folder, "worker.log"))
+    if checked.error:
+        raise BadInput(f"task: {checked.error}")
+    for (where, _), error in zip(settings, checked.errors, strict=True):
+        if error:
+            raise BadInput(f"{where}: {error} (task {checked.task_id})")
+    return Preflight(spec, checked.task_id, hello.versions)
+
+
+def _simulator(spec: Spec) -> str:
+    if spec.simulator != "auto":
+        entry = SIMULATORS[spec.simulator]
+        if spec.python is None and importlib.util.find_spec(entry.requires) is None:
+            raise BadInput(f"the simulator {spec.simulator} is not installed here; install it: {entry.install}")
+        return spec.simulator
+    for name in AUTOMATIC:
+        named = getattr(getattr(spec, name, None), "python", None)
+        if named or importlib.util.find_spec(SIMULATORS[name].requires) is not None:
+            return name
+    install = " or ".join(SIMULATORS[name].install for name in AUTOMATIC)
+    raise BadInput(f"no simulator is installed here; install one: {install}")
+
+
+def _settings(spec: Spec) -> list[tuple[str, dict[str, Value]]]:
+    """What is tried on the task's configuration, and where it stands in the sweep file."""
+    settings = [("search.fixed." + name, {name: value}) for name, value in spec.search.fixed.items()]
+    settings += [("baseline." + name, {name: value}) for name, value in (spec.baseline_parameters or {}).items()]
+    for name, dimension in spec.space.items():
+        where = "search.parameters." + name
+        settings += [(where, {name: value}) for value in dimension.distribution.extremes()]
+    return settings
+
+
+def _ask(spec: Spec, settings: list[dict[str, Value]], log: Path) -> tuple[protocol.Hello, protocol.Checked]:
+    try:
+        worker = WorkerProcess(spec.simulator, "cpu", log, python=spec.python)
+    except WorkerFailed as failure:
+        raise BadInput(str(failure)) from None
+    try:
+        hello = worker.receive(TIMEOUT)
+        worker.send(protocol.Check(spec.task, settings))
+        checked = worker.receive(TIMEOUT)
+        if not isinstance(hello, protocol.Hello) or not isinstance(checked, protocol.Checked):
+            raise WorkerFailed(f"the simulator worker answered {checked}")
+        return hello, checked
+    except WorkerFailed as failure:
+        last_words = "".join(f"\n  {line}" for line in worker.log_tail(5))
+        raise BadInput(f"the simulator {spec.simulator} does not start: {failure}{last_words}") from None
+    finally:
+        worker.close()

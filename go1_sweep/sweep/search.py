@@ -1,0 +1,80 @@
+"""The Optuna study: draws parameters, and is told the truth about what became of them."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import Trial, TrialState
+from sqlalchemy import URL
+
+from go1_sweep.parameters import Value
+from go1_sweep.paths import BASELINE, SweepPaths
+from go1_sweep.space import draw
+from go1_sweep.spec import Spec
+
+TOLD = {
+    "completed": TrialState.COMPLETE,
+    "early_stopped": TrialState.PRUNED,
+    "infeasible": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+"""Our state -> Optuna's. An ``interrupted`` trial stays RUNNING: nothing is known of it yet."""
+
+
+class Search:
+    """Draws the trials of a sweep; each is asked for once and told once.
+
+    The study keeps our trial id, state and reason as user attributes. The baseline is in it without
+    parameters: its values need not lie in the space.
+    """
+
+    def __init__(self, spec: Spec, paths: SweepPaths) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._space = spec.space
+        self._study = optuna.create_study(
+            study_name=spec.name,
+            storage=URL.create("sqlite", database=str(paths.study)).render_as_string(),
+            direction="maximize" if spec.early_stopping.mode == "max" else "minimize",
+            sampler=_sampler(spec),
+        )
+        self._asked: dict[str, Trial] = {}
+
+    def draw(self) -> tuple[str, dict[str, Value]]:
+        """The id and the parameters of a new trial; the id is its number in the study."""
+        trial = self._study.ask()
+        trial_id = f"{trial.number:04d}"
+        return self._keep(trial_id, trial), draw(self._space, trial)
+
+    def add_baseline(self) -> str:
+        """Put the baseline into the study."""
+        return self._keep(BASELINE, self._study.ask())
+
+    def report(self, trial_id: str, rung: float, score: float) -> None:
+        """The trial's score at a rung; Optuna's steps are whole numbers."""
+        self._asked[trial_id].report(score, step=round(rung))
+
+    def tell(self, trial_id: str, state: str, why: str, score: float | None) -> None:
+        """What became of the trial.
+
+        A stopped trial is told without a value: Optuna takes the one reported at its last rung. An
+        infeasible one violates a constraint, which TPE learns from, as it does not from a failure.
+        """
+        trial = self._asked[trial_id]
+        trial.set_user_attr("state", state)
+        trial.set_user_attr("why", why)
+        if state not in TOLD:
+            return
+        if state == "infeasible":
+            trial.set_constraint("memory", 1.0)
+        self._study.tell(trial, score if state == "completed" else None, state=TOLD[state])
+
+    def _keep(self, trial_id: str, trial: Trial) -> str:
+        self._asked[trial_id] = trial
+        trial.set_user_attr("trial", trial_id)
+        return trial_id
+
+
+def _sampler(spec: Spec) -> BaseSampler:
+    if spec.search.sampler == "random":
+        return RandomSampler(seed=spec.search.seed)
+    return TPESampler(seed=spec.search.seed, constant_liar=True)

@@ -1,0 +1,151 @@
+"""The trial actor: a Ray Tune class Trainable that drives one simulator worker, and keeps it between trials."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from go1_sweep import protocol
+from go1_sweep.paths import TrialPaths
+from go1_sweep.protocol import Progress
+from go1_sweep.sweep.worker_process import WorkerFailed, WorkerProcess
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """How an actor starts its worker, and how long it waits for a word of it [s]."""
+
+    simulator: str
+    python: str | None
+    device: str
+    threads: int
+    stall_timeout: float
+
+
+class TrialActor(tune.Trainable):
+    """One GPU slot.
+
+    ``setup`` and ``reset_config`` only take the configuration, and ``step`` never raises: what goes wrong
+    is a result with ``done``, a ``state`` and a ``why``. Tune would not tell the searcher of a failed
+    setup, and a raise in ``step`` would cost the actor with its warm worker.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take the first trial."""
+        self._worker: WorkerProcess | None = None
+        self._worker_is_on: str | None = None
+        """The trial that the worker trains; another than ours after Tune stopped that one."""
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial. A trial that Tune stopped is ended in the worker by the next one's first step."""
+        self._spec = WorkerSpec(**new_config["worker"])
+        self._train = protocol.Train(**new_config["train"])
+        self._progress = Progress()
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One PPO iteration of the trial, or its end."""
+        try:
+            if self._worker_is_on == self._train.trial:
+                self._tell(protocol.Continue(self._train.trial))
+            else:
+                self._start()
+            message = self._next()
+        except WorkerFailed as failure:
+            return self._failed(str(failure))
+        except OSError as error:
+            return self._failed(f"{error.strerror}: {error.filename}")
+        self._progress = message.progress
+        if isinstance(message, protocol.Report):
+            return self._result("running", "")
+        self._worker_is_on = None
+        if message.state != "completed":  # what it held is not to be trusted by the next trial
+            evidence = self._evidence() if message.state == "failed" else []
+            self._end_worker()
+            return self._result(message.state, message.why, evidence)
+        return self._result(message.state, message.why)
+
+    def cleanup(self) -> None:
+        """End the worker; Tune calls this when it gives the actor up."""
+        self._end_worker()
+
+    def _start(self) -> None:
+        """Bring the worker to the trial's beginning, in a fresh process if the old one is no longer sound."""
+        folder = Path(self._train.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        log = TrialPaths(folder).worker_log
+        if self._worker is not None and not self._switch():
+            self._end_worker()
+        if self._worker is None:
+            self._worker = WorkerProcess(
+                self._spec.simulator,
+                self._spec.device,
+                log,
+                python=self._spec.python,
+                threads=self._spec.threads,
+            )
+            self._receive(protocol.Hello)
+            self._tell(self._train)
+            self._receive(protocol.Started)
+        self._worker.log_to(log)
+        self._worker_is_on = self._train.trial
+
+    def _switch(self) -> bool:
+        """Move the warm worker to the new trial; whatever is wrong with it is not the new trial's fault."""
+        assert self._worker is not None
+        try:
+            if self._worker_is_on is not None:
+                self._tell(protocol.Stop(self._worker_is_on))
+            self._tell(self._train)
+            while self._worker.receive(self._spec.stall_timeout) != protocol.Started(self._train.trial):
+                pass  # the last words of the trial before
+        except WorkerFailed:
+            return False
+        return True
+
+    def _tell(self, message: protocol.Message) -> None:
+        assert self._worker is not None
+        self._worker.send(message)
+
+    def _receive(self, expected: type[protocol.Message]) -> protocol.Message:
+        assert self._worker is not None
+        message = self._worker.receive(self._spec.stall_timeout)
+        if not isinstance(message, expected):
+            raise WorkerFailed(f"the simulator worker sent {type(message).__name__}, not {expected.__name__}")
+        return message
+
+    def _next(self) -> protocol.Report | protocol.Ended:
+        assert self._worker is not None
+        message = self._worker.receive(self._spec.stall_timeout)
+        if not isinstance(message, protocol.Report | protocol.Ended) or message.trial != self._train.trial:
+            raise WorkerFailed(f"the simulator worker sent {message}, which is no report of this trial")
+        return message
+
+    def _failed(self, why: str) -> dict[str, Any]:
+        evidence = self._evidence()
+        self._end_worker()
+        return self._result("failed", why, evidence)
+
+    def _evidence(self) -> list[str]:
+        return self._worker.log_tail() if self._worker is not None else []
+
+    def _end_worker(self) -> None:
+        self._worker_is_on = None
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def _result(self, state: str, why: str, evidence: list[str] | None = None) -> dict[str, Any]:
+        return {
+            "trial": self._train.trial,
+            "state": state,
+            "why": why,
+            "evidence": evidence or [],
+            "progress": dataclasses.asdict(self._progress),
+            "done": state != "running",
+        }

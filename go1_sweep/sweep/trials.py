@@ -1,0 +1,177 @@
+"""The driver's truth about the trials: who is drawn next, who goes on, what became of each.
+
+Free of Ray. Whatever Tune tells (a result, an end, a lost actor) comes here, and from here it goes to
+ASHA, to Optuna, to ``trials.csv`` and to the terminal.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from go1_sweep.parameters import Value
+from go1_sweep.paths import BASELINE, SweepPaths, write_atomically
+from go1_sweep.protocol import Progress
+from go1_sweep.spec import Spec
+from go1_sweep.sweep.early_stopping import Asha
+from go1_sweep.sweep.search import Search
+
+COLUMNS = ("trial", "state", "why", "score", "iterations", "env_steps", "train_seconds", "seed")
+"""The first columns of ``trials.csv``; the parameters follow by name."""
+
+
+@dataclass
+class TrialRecord:
+    """One trial.
+
+    Attributes:
+        state: pending, running, completed, early_stopped, infeasible, failed or interrupted.
+        why: why it ended, one line.
+        evidence: the last lines of its worker's log, if it failed.
+    """
+
+    trial: str
+    parameters: dict[str, Value]
+    seed: int
+    state: str = "pending"
+    why: str = ""
+    progress: Progress = field(default_factory=Progress)
+    evidence: list[str] = field(default_factory=list)
+
+
+class Listener(Protocol):
+    """Hears of trials as they change."""
+
+    def started(self, record: TrialRecord) -> None:
+        """A trial has a slot."""
+        ...
+
+    def ended(self, record: TrialRecord) -> None:
+        """A trial is over."""
+        ...
+
+
+class Trials:
+    """All trials of one sweep."""
+
+    def __init__(self, spec: Spec, paths: SweepPaths, listener: Listener) -> None:
+        stopping = spec.early_stopping
+        self._spec = spec
+        self._paths = paths
+        self._listener = listener
+        self._search = Search(spec, paths)
+        self._asha = Asha(spec.rungs(), stopping.reduction_factor, stopping.mode)
+        self.is_interrupted = False
+        self.records: dict[str, TrialRecord] = {}
+
+    @property
+    def unfinished(self) -> list[TrialRecord]:
+        """The trials that are pending or running."""
+        return [record for record in self.records.values() if record.state in ("pending", "running")]
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether no trial will be drawn any more."""
+        drawn = len(self.records) - (BASELINE in self.records)
+        return self.is_interrupted or drawn >= self._spec.search.trials
+
+    def draw(self) -> TrialRecord:
+        """The next trial: the baseline, then what the sampler says."""
+        baseline = self._spec.baseline_parameters
+        if baseline is not None and BASELINE not in self.records:
+            trial, parameters = self._search.add_baseline(), dict(baseline)
+        else:
+            trial, drawn = self._search.draw()
+            parameters = {**self._spec.search.fixed, **drawn}
+        record = TrialRecord(trial, parameters, _seed(self._spec.search.seed, trial))
+        self.records[trial] = record
+        self._write()
+        return record
+
+    def started(self, trial: str) -> None:
+        """The trial has a slot."""
+        self.records[trial].state = "running"
+        self._listener.started(self.records[trial])
+        self._write()
+
+    def report(self, trial: str, progress: Progress) -> bool:
+        """Take an iteration's report; whether the trial goes on."""
+        record = self.records[trial]
+        record.progress = progress
+        if self.is_interrupted:
+            return False
+        if trial == BASELINE:
+            return True
+        unit = self._spec.budget.unit
+        for verdict in self._asha.report(trial, progress.used(unit), progress.score):
+            rung = verdict.rung
+            self._search.report(trial, rung.budget, rung.scores[trial])
+            if not verdict.goes_on:
+                record.state = "early_stopped"
+                record.why = f"among the weaker of {len(rung.scores)} trials at {rung.budget:g} {unit}"
+                return False
+        return True
+
+    def ended(self, trial: str, result: dict[str, Any] | None) -> None:
+        """The trial is over: by a stop, by its own end (``result`` says how), or with its actor (``None``)."""
+        record = self.records[trial]
+        if result is None:
+            record.state, record.why = "failed", "its actor was lost (killed, or its host went down)"
+        elif result["state"] != "running":
+            record.state, record.why = result["state"], result["why"]
+            record.evidence = result["evidence"]
+            record.progress = Progress(**result["progress"])
+        elif self.is_interrupted:
+            record.state, record.why = "interrupted", "the sweep was interrupted"
+        self._search.tell(trial, record.state, record.why, record.progress.score)
+        self._listener.ended(record)
+        self._write()
+
+    def interrupt(self) -> None:
+        """End each running trial at its next report, and draw no more."""
+        self.is_interrupted = True
+
+    def abandon(self) -> None:
+        """The sweep ends now: what has not ended was interrupted."""
+        for record in self.unfinished:
+            record.state, record.why = "interrupted", "the sweep was interrupted"
+        self._write()
+
+    def best(self) -> TrialRecord | None:
+        """The completed trial with the best score."""
+        sign = 1 if self._spec.early_stopping.mode == "max" else -1
+        completed = [record for record in self.records.values() if record.state == "completed"]
+        return max(completed, key=lambda record: sign * (record.progress.score or 0.0), default=None)
+
+    def _write(self) -> None:
+        given = (record.parameters for record in self.records.values())
+        names = list(dict.fromkeys(itertools.chain(self._spec.search.parameters, self._spec.search.fixed, *given)))
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow((*COLUMNS, *names))
+        for record in self.records.values():
+            progress = record.progress
+            table.writerow(
+                (
+                    record.trial,
+                    record.state,
+                    record.why,
+                    "" if progress.score is None else progress.score,
+                    progress.iterations,
+                    progress.env_steps,
+                    round(progress.train_seconds, 3),
+                    record.seed,
+                    *(record.parameters.get(name, "") for name in names),
+                )
+            )
+        write_atomically(self._paths.trials_table, text.getvalue())
+
+
+def _seed(sweep_seed: int, trial: str) -> int:
+    """The trial's training seed, in [0, 2**31)."""
+    digest = hashlib.sha256(f"{sweep_seed}/{trial}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1

@@ -1,0 +1,106 @@
+"""What Ray Tune asks and tells, passed on to the sweep's trials. No decision is made here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Self
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from go1_sweep import protocol
+from go1_sweep.sweep.trainable import WorkerSpec
+from go1_sweep.sweep.trials import TrialRecord, Trials
+
+
+def _trial_id(trial: Trial) -> str:
+    return trial.config["train"]["trial"]
+
+
+class _Live:
+    """Tune copies and pickles what it is given, for a restore that we never do; these stay the one they are."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class TuneSearcher(_Live, Searcher):
+    """Hands out the trials; Tune's own ids are mapped to ours.
+
+    No metric is named to Tune: it would end the whole sweep at the first result without it.
+    """
+
+    def __init__(
+        self,
+        trials: Trials,
+        slots: int,
+        request: Callable[[TrialRecord], protocol.Train],
+        worker: WorkerSpec,
+    ) -> None:
+        super().__init__()
+        self._trials = trials
+        self._slots = slots
+        self._request = request
+        self._worker = dataclasses.asdict(worker)
+        self._ids: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's configuration; nothing while all slots are taken, so that no draw is premature."""
+        if self._trials.is_exhausted:
+            return Searcher.FINISHED
+        if len(self._trials.unfinished) >= self._slots:
+            return None
+        record = self._trials.draw()
+        self._ids[trial_id] = record.trial
+        return {"train": dataclasses.asdict(self._request(record)), "worker": self._worker}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The trial is over; an actor that was lost has no result to show for it."""
+        self._trials.ended(self._ids[trial_id], None if error or result is None else _unflattened(result))
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing: the scheduler has heard of it already, and this is skipped for the last result."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the truth is in our own files."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a sweep is resumed from our own files."""
+
+
+class TuneScheduler(_Live, FIFOScheduler):
+    """Stops the trials that may not go on."""
+
+    def __init__(self, trials: Trials) -> None:
+        super().__init__()
+        self._trials = trials
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Stop the trial or let it go on."""
+        progress = protocol.Progress(**_unflattened(result)["progress"])
+        goes_on = self._trials.report(_trial_id(trial), progress)
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+
+
+class TuneEvents(_Live, Callback):
+    """Tells when a trial has got its slot."""
+
+    def __init__(self, trials: Trials) -> None:
+        self._trials = trials
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The trial's actor is up."""
+        self._trials.started(_trial_id(trial))
+
+
+def _unflattened(result: dict[str, Any]) -> dict[str, Any]:
+    """Our part of a result, from the flat keys (``progress/score``) that Tune makes of it."""
+    names = [field.name for field in dataclasses.fields(protocol.Progress)]
+    progress = {name: result[f"progress/{name}"] for name in names}
+    return {**{key: result[key] for key in ("state", "why", "evidence")}, "progress": progress}

@@ -1,0 +1,170 @@
+"""A simulator worker as a child process: its start, its messages, its evidence, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import go1_sweep
+from go1_sweep import protocol
+
+END_SECONDS = 5.0
+"""How long a worker may take to end itself when its pipe was closed."""
+
+CLEARED = ("PYTHONPATH", "WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""Left out of a worker's environment: rsl_rl would read the ranks as its own."""
+
+
+class WorkerFailed(Exception):
+    """The worker died, fell silent, or said what is no message. The text is one line for people."""
+
+
+class WorkerProcess:
+    """One worker; it belongs to the process that made it, and dies with it.
+
+    The child leads a session of its own, so that it can be killed with all that it started.
+    """
+
+    def __init__(self, simulator: str, device: str, log: Path, *, python: str | None = None, threads: int = 1) -> None:
+        """Start the worker.
+
+        Args:
+            simulator: its name in ``SIMULATORS``.
+            device: ``cpu`` or ``cuda:0`` (of the GPUs that this process sees).
+            log: file for all output, appended to; each trial then moves it to its own folder.
+            python: the interpreter; ``None``: the current one, with what it can import.
+            threads: CPU threads for torch.
+
+        Raises:
+            WorkerFailed: the interpreter cannot be started.
+        """
+        self._log = log
+        self._staged = tempfile.TemporaryDirectory(prefix="go1_sweep-")
+        Path(self._staged.name, "go1_sweep").symlink_to(Path(go1_sweep.__file__).parent)
+        incoming, child_out = os.pipe()
+        child_in, outgoing = os.pipe()
+        self._incoming, self._outgoing = incoming, outgoing
+        self._buffer = bytearray()
+        self.hello: protocol.Hello | None = None
+        command = [
+            python or sys.executable,
+            "-m",
+            "go1_sweep.trial",
+            simulator,
+            device,
+            str(child_in),
+            str(child_out),
+        ]
+        try:
+            with open(log, "ab") as output:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(child_in, child_out),
+                    env=_environment(self._staged.name, python, threads),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            os.close(incoming)
+            os.close(outgoing)
+            self._staged.cleanup()
+            raise WorkerFailed(f"{command[0]} cannot be started: {error.strerror}") from None
+        finally:
+            os.close(child_in)
+            os.close(child_out)
+
+    def log_to(self, log: Path) -> None:
+        """The file that evidence is read from, once a trial has moved the output there."""
+        self._log = log
+
+    def send(self, message: protocol.Message) -> None:
+        """Send a message.
+
+        Raises:
+            WorkerFailed: the worker is gone.
+        """
+        try:
+            os.write(self._outgoing, protocol.encode(message))
+        except BrokenPipeError:
+            raise WorkerFailed(self._how_it_ended()) from None
+
+    def receive(self, timeout: float) -> protocol.Message:
+        """The worker's next message.
+
+        Raises:
+            WorkerFailed: it died, sent what is no message, or sent nothing for ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._incoming, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise WorkerFailed(f"the simulator worker said nothing for {timeout:g} s")
+                chunk = os.read(self._incoming, 65536)
+                if not chunk:
+                    raise WorkerFailed(self._how_it_ended())
+                self._buffer += chunk
+                if len(self._buffer) > protocol.MAX_LINE:
+                    raise WorkerFailed("the simulator worker sent an endless line on its message pipe")
+        line, _, rest = bytes(self._buffer).partition(b"\n")
+        self._buffer = bytearray(rest)
+        try:
+            message = protocol.decode(line)
+        except protocol.ProtocolError as error:
+            raise WorkerFailed(f"the simulator worker sent on its message pipe what is {error}") from None
+        if isinstance(message, protocol.Hello):
+            self.hello = message
+        return message
+
+    def log_tail(self, lines: int = 15) -> list[str]:
+        """The last lines of the worker's output."""
+        with contextlib.suppress(OSError), open(self._log, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 16384))
+            return file.read().decode(errors="replace").splitlines()[-lines:]
+        return []
+
+    def close(self) -> None:
+        """End the worker and all that it started; returns when they are gone. May be called twice."""
+        if self._outgoing >= 0:
+            os.close(self._outgoing)
+            os.close(self._incoming)
+            self._outgoing = self._incoming = -1
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._staged.cleanup()
+
+    def _how_it_ended(self) -> str:
+        """What became of a worker whose pipe closed."""
+        try:
+            code = self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "the simulator worker closed its message pipe"
+        if code >= 0:
+            return f"the simulator worker ended with exit code {code} in mid-trial"
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
+        return f"the simulator worker was killed by signal {-code} ({name})"
+
+
+def _environment(staged: str, python: str | None, threads: int) -> dict[str, str]:
+    """The worker's environment: our package first on its path, and nothing else of ours in another interpreter."""
+    environment = {key: value for key, value in os.environ.items() if key not in CLEARED}
+    inherited = os.environ.get("PYTHONPATH") if python is None else None
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (staged, inherited)))
+    environment["OMP_NUM_THREADS"] = str(threads)
+    # Training draws nothing, and mjlab would load EGL, which not every machine has.
+    environment["MUJOCO_GL"] = "disable"
+    environment["WANDB_MODE"] = "disabled"
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment

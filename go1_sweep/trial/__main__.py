@@ -1,0 +1,81 @@
+"""The worker process: ``python -m go1_sweep.trial SIMULATOR DEVICE IN_FD OUT_FD``, started by an actor."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+from pathlib import Path
+
+from go1_sweep import protocol, simulators
+from go1_sweep.paths import TrialPaths
+from go1_sweep.trial.link import Link, die_with_parent
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until the other side closes its pipe; the trial in progress ends with the process."""
+    name, device, incoming, outgoing = arguments
+    die_with_parent()
+    faulthandler.enable()
+    link = Link(int(incoming), int(outgoing))
+    simulator = simulators.load(name)
+    link.send(protocol.Hello(protocol.VERSION, simulator.versions(), _describe(device)))
+    while True:
+        message = link.receive()
+        match message:
+            case protocol.Check():
+                link.send(_check(simulator, message))
+            case protocol.Train():
+                from go1_sweep.trial.train import train
+
+                log_to(TrialPaths(Path(message.folder)).worker_log)
+                link.send(protocol.Started(message.trial))
+                train(simulator, message, device, link)
+            case protocol.Stop() | protocol.Continue():
+                pass  # crossed with the Ended of the trial that it is about
+            case _:
+                raise protocol.ProtocolError(f"not for a worker: {message}")
+
+
+def log_to(path: Path) -> None:
+    """Send stdout and stderr, those of C code included, to the end of the file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+
+
+def _describe(device: str) -> str:
+    """The name of the device, for people.
+
+    Raises:
+        RuntimeError: a GPU was assigned, and torch cannot use it.
+    """
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def _check(simulator: simulators.Simulator, message: protocol.Check) -> protocol.Checked:
+    from go1_sweep.simulators.base import ConfigError
+
+    try:
+        task_id = simulator.resolve(message.task)
+    except ConfigError as error:
+        return protocol.Checked("", str(error), [])
+    errors = []
+    for setting in message.settings:
+        try:
+            simulator.apply(simulator.load_config(task_id), setting)
+            errors.append("")
+        except ConfigError as error:
+            errors.append(str(error))
+    return protocol.Checked(task_id, "", errors)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,165 @@
+"""What a training leaves behind iteration by iteration: TensorBoard events, ``logs.csv``, ``progress.jsonl``."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import io
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from rsl_rl.utils.log_writer import LogWriter
+from torch.utils.tensorboard import SummaryWriter
+
+from go1_sweep.paths import TrialPaths, write_atomically
+from go1_sweep.protocol import Progress
+
+NEUTRAL_NAMES = {
+    "Train/mean_reward": "mean_reward",
+    "Train/mean_episode_length": "mean_episode_length",
+    "Loss/value": "value_loss",
+    "Loss/surrogate": "surrogate_loss",
+    "Loss/entropy": "entropy",
+    "Loss/learning_rate": "learning_rate",
+}
+"""rsl_rl's tag -> our column. A tag that is not here is a column under its own name."""
+
+LEFT_OUT = ("Train/mean_reward/time", "Train/mean_episode_length/time", "Perf/total_fps")
+"""Tags that say again what another column says."""
+
+COLUMNS = (
+    "iteration",
+    "env_steps",
+    "train_seconds",
+    *NEUTRAL_NAMES.values(),
+    "kl",
+    "steps_per_second",
+)
+"""The first columns of ``logs.csv``; what the task adds comes after."""
+
+
+class ScalarWriter(LogWriter):
+    """Writes rsl_rl's scalars to TensorBoard and keeps the last value of each tag.
+
+    rsl_rl makes it: ``cfg["logger"] = ScalarWriter.config()``.
+    """
+
+    @classmethod
+    def config(cls) -> dict[str, Any]:
+        """The ``logger`` entry of an rsl_rl configuration; a new dict each time, rsl_rl pops from it."""
+        return {"class_name": f"{cls.__module__}:{cls.__qualname__}"}
+
+    def __init__(self, log_dir: str) -> None:
+        self._events = SummaryWriter(log_dir=log_dir, flush_secs=10)
+        self.scalars: dict[str, float] = {}
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Log a scalar; a tensor is read from its device once."""
+        value = float(scalar_value)
+        self.scalars[tag] = value
+        self._events.add_scalar(tag, value, global_step)
+
+    def take(self) -> dict[str, float]:
+        """The scalars since the last call, by tag."""
+        taken, self.scalars = self.scalars, {}
+        return taken
+
+    def stop(self) -> None:
+        """Flush and close the event file."""
+        self._events.close()
+
+
+class TrialLog:
+    """Turns each iteration's scalars into a row, a score and the trial's progress."""
+
+    def __init__(self, paths: TrialPaths, metric: str, window: int) -> None:
+        self._table = _Table(paths.logs)
+        self._progress_file = open(paths.progress, "a", encoding="utf-8")  # noqa: SIM115
+        self._metric = metric
+        self._recent: collections.deque[float] = collections.deque(maxlen=window)
+        self.progress = Progress()
+
+    def add(self, scalars: dict[str, float], env_steps: int, kl: float | None) -> list[str]:
+        """Log one completed iteration.
+
+        Args:
+            scalars: what rsl_rl logged, by tag.
+            env_steps: steps that the iteration collected.
+            kl: divergence of the new policy from the one that collected.
+
+        Returns:
+            The columns that are not finite (NaN or infinite); their cells stay empty.
+        """
+        seconds = scalars["Perf/collection_time"] + scalars["Perf/learning_time"]
+        row: dict[str, Any] = {
+            NEUTRAL_NAMES.get(tag, tag): value for tag, value in scalars.items() if tag not in LEFT_OUT
+        }
+        row |= {} if kl is None else {"kl": kl}
+        broken = [name for name, value in row.items() if not math.isfinite(value)]
+        row = {name: value for name, value in row.items() if math.isfinite(value)}
+        if self._metric in row:
+            self._recent.append(row[self._metric])
+        self.progress = Progress(
+            iterations=self.progress.iterations + 1,
+            env_steps=self.progress.env_steps + env_steps,
+            train_seconds=self.progress.train_seconds + seconds,
+            score=sum(self._recent) / len(self._recent) if self._recent else None,
+        )
+        row |= {
+            "iteration": self.progress.iterations,
+            "env_steps": self.progress.env_steps,
+            "train_seconds": round(self.progress.train_seconds, 6),
+            "steps_per_second": round(env_steps / max(seconds, 1e-9), 1),
+        }
+        self._table.append(row)
+        line = {"time": round(time.time(), 3), **dataclasses.asdict(self.progress)}
+        self._progress_file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._progress_file.flush()
+        return broken
+
+    def close(self) -> None:
+        """Close the files."""
+        self._table.close()
+        self._progress_file.close()
+
+
+class _Table:
+    """A CSV file that grows by rows, and by columns when a row brings a new one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._columns = list(COLUMNS)
+        self._file = self._rewrite()
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Write a row; a column that is new makes the file be written again with it."""
+        new = sorted(set(row) - set(self._columns))
+        if new:
+            self._columns += new
+            self._file.close()
+            self._file = self._rewrite()
+        self._file.write(_line([row.get(name, "") for name in self._columns]))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _rewrite(self) -> io.TextIOWrapper:
+        rows: list[dict[str, Any]] = []
+        if self._path.exists():
+            with open(self._path, newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        lines = [_line(self._columns), *(_line([row.get(c, "") for c in self._columns]) for row in rows)]
+        write_atomically(self._path, "".join(lines))
+        return open(self._path, "a", encoding="utf-8")
+
+
+def _line(cells: list[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()

@@ -1,0 +1,220 @@
+"""One trial: builds the environment and the runner, and lets ``runner.learn`` run until the trial is over."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import yaml
+from rsl_rl.runners import OnPolicyRunner
+
+from go1_sweep import protocol
+from go1_sweep.paths import TrialPaths
+from go1_sweep.simulators.base import Simulator, TaskConfig
+from go1_sweep.trial import checkpoint
+from go1_sweep.trial.link import Link
+from go1_sweep.trial.progress import ScalarWriter, TrialLog
+
+ENDLESS = 1_000_000_000
+"""Iterations asked of ``runner.learn`` where the budget is not counted in them; the hook ends it."""
+
+MUST_BE_FINITE = ("mean_reward", "value_loss", "surrogate_loss", "entropy")
+
+KL_SAMPLES = 4096
+
+
+class _Over(Exception):
+    """Raised out of ``runner.learn`` when the trial is over."""
+
+    def __init__(self, state: str, why: str) -> None:
+        super().__init__(why)
+        self.state, self.why = state, why
+
+
+def train(simulator: Simulator, request: protocol.Train, device: str, link: Link) -> None:
+    """Run the trial, reporting each iteration; always ends with ``Ended``.
+
+    What was published is complete before ``Ended`` is sent; the environment is closed after it, while
+    the other side already looks for the next trial.
+    """
+    training = _Training(simulator, request, device, link)
+    try:
+        over = training.run()
+        link.send(protocol.Ended(request.trial, over.state, over.why, training.progress))
+    finally:
+        training.close()
+
+
+class _Training:
+    def __init__(self, simulator: Simulator, request: protocol.Train, device: str, link: Link) -> None:
+        self._simulator = simulator
+        self._request = request
+        self._device = device
+        self._link = link
+        self._paths = TrialPaths(Path(request.folder))
+        self._checkpoints_at = sorted(request.checkpoints_at)
+        self._log: TrialLog | None = None
+        self._env = None
+        self._runner: OnPolicyRunner | None = None
+        self._save_interval = 0
+
+    @property
+    def progress(self) -> protocol.Progress:
+        return self._log.progress if self._log else protocol.Progress()
+
+    def run(self) -> _Over:
+        """Train until the trial is over; every way out is an ``_Over``."""
+        try:
+            self._build()
+            self._learn()
+        except _Over as over:
+            return over
+        except Exception as error:  # whatever a simulator may raise ends this trial, not the sweep
+            traceback.print_exc()
+            one_line = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+            return _Over("infeasible" if is_out_of_memory(error) else "failed", one_line)
+
+    def close(self) -> None:
+        """Release everything; the trial's files are complete already."""
+        if self._runner is not None:
+            self._runner.logger.stop_logging_writer()
+        if self._log is not None:
+            self._log.close()
+        env, self._env, self._runner = self._env, None, None
+        if env is not None:
+            self._simulator.close(env)
+
+    def _build(self) -> None:
+        request, simulator = self._request, self._simulator
+        config = simulator.load_config(simulator.resolve(request.task))
+        simulator.apply(config, request.parameters)
+        self._save_interval = config.agent.save_interval
+        self._write_config(config)
+        self._env = simulator.make_env(config, request.seed, self._device)
+        self._runner = simulator.make_runner(self._env, config, self._paths.folder, ScalarWriter.config())
+        self._log = TrialLog(self._paths, request.metric, request.window)
+
+    def _write_config(self, config: TaskConfig) -> None:
+        resolved = {
+            **dataclasses.asdict(self._request),
+            "task_id": config.task_id,
+            "simulator": self._simulator.name,
+            "versions": self._simulator.versions(),
+            "device": self._device,
+            "env": config.env,
+            "agent": config.agent,
+        }
+        self._paths.config.write_text(yaml.safe_dump(plain(resolved), sort_keys=False), encoding="utf-8")
+
+    def _learn(self) -> NoReturn:
+        assert self._runner is not None
+        runner = self._runner
+        runner.logger.git_status_repos.clear()  # the sweep records the commit once; a diff per trial is dear
+        runner.save = lambda *args, **kwargs: None  # rsl_rl would write in place: we publish instead
+        log_iteration = runner.logger.log
+
+        def log_and_report(*args: Any, **kwargs: Any) -> None:
+            log_iteration(*args, **kwargs)
+            self._after_iteration(runner)
+
+        runner.logger.log = log_and_report
+        in_iterations = self._request.budget_unit == "iterations"
+        runner.learn(int(self._request.budget_max) if in_iterations else ENDLESS, init_at_random_ep_len=True)
+        raise _Over("failed", "runner.learn returned before the budget was used")
+
+    def _after_iteration(self, runner: OnPolicyRunner) -> None:
+        assert self._log is not None
+        request = self._request
+        if self.progress.iterations > 0:
+            self._await_continue()
+        writer = runner.logger.writer
+        assert isinstance(writer, ScalarWriter)
+        env_steps = runner.cfg["num_steps_per_env"] * runner.env.num_envs
+        broken = self._log.add(writer.take(), env_steps, policy_kl(runner))
+        for name in MUST_BE_FINITE:
+            if name in broken:
+                raise _Over("failed", f"{name} was not finite in iteration {self.progress.iterations}")
+        used = self.progress.used(request.budget_unit)
+        if self._checkpoint_is_due(used):
+            self._publish(runner)
+        self._link.send(protocol.Report(request.trial, self.progress))
+        if used >= request.budget_max:
+            raise self._completed()
+
+    def _completed(self) -> _Over:
+        if self.progress.score is None:
+            return _Over("failed", f"no score: '{self._request.metric}' was never reported in the whole budget")
+        return _Over("completed", "used its whole budget")
+
+    def _await_continue(self) -> None:
+        """Wait until the last report was taken.
+
+        An iteration that was computed meanwhile is dropped when the answer is to stop.
+        """
+        message = self._link.receive()
+        if isinstance(message, protocol.Stop):
+            raise _Over("stopped", "told to stop")
+        if message != protocol.Continue(self._request.trial):
+            raise protocol.ProtocolError(f"expected Continue or Stop, not {message}")
+
+    def _checkpoint_is_due(self, used: float) -> bool:
+        due = used >= self._request.budget_max or self.progress.iterations % self._save_interval == 0
+        while self._checkpoints_at and used >= self._checkpoints_at[0]:
+            self._checkpoints_at.pop(0)
+            due = True
+        return due
+
+    def _publish(self, runner: OnPolicyRunner) -> None:
+        index = runner.current_learning_iteration
+        # rsl_rl goes on at the index in the file: the number of completed updates repeats none of them.
+        runner.current_learning_iteration = self.progress.iterations
+        try:
+            checkpoint.publish(self._paths, self.progress, lambda path: self._simulator.save(runner, path))
+        finally:
+            runner.current_learning_iteration = index
+
+
+def policy_kl(runner: OnPolicyRunner) -> float | None:
+    """Mean KL divergence of the policy after the update from the one that collected.
+
+    Taken on at most ``KL_SAMPLES`` samples, evenly spread over the rollout, without drawing a random
+    number. ``None`` for recurrent policies, whose rollout cannot be replayed sample by sample.
+    """
+    actor, storage = runner.alg.get_policy(), runner.alg.storage
+    if actor.is_recurrent or actor.distribution is None or storage.distribution_params is None:
+        return None
+    observations = storage.observations.flatten(0, 1)
+    stride = -(-observations.batch_size[0] // KL_SAMPLES)
+    old = tuple(p.flatten(0, 1)[::stride] for p in storage.distribution_params)
+    with torch.inference_mode():
+        actor.distribution.update(actor.mlp(actor.get_latent(observations[::stride])))
+        return actor.get_kl_divergence(old, actor.output_distribution_params).mean().item()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that host or GPU memory did not suffice (torch, Warp, CUDA)."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "failed to allocate" in text)
+
+
+def plain(value: Any) -> Any:
+    """The value as nested dicts, lists and scalars, for ``yaml.safe_dump``; callables by their name."""
+    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)):
+        return value
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}:{value.__qualname__}"
+    return repr(value)
