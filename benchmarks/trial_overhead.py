@@ -1,6 +1,6 @@
 """What a trial costs beside the same ``runner.learn`` called directly.
 
-Both run at the same time, one core each, with the same seed and so with the same physics: iteration n of
+Both run at the same time, one core (or one GPU) each, with the same seed and so with the same physics: iteration n of
 the one is iteration n of the other. Prints and keeps the median over n of (interval between the ends of
 iterations n and n+1 in the trial) / (the same in the direct run).
 
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -68,13 +69,16 @@ def side_by_side(options: argparse.Namespace, folder: Path) -> dict:
         [sys.executable, "-m", "go1_sweep", "run", str(folder / "spec.yaml")],
         [sys.executable, __file__, *common, *seed, "--direct", str(folder / "direct")],
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MUJOCO_GL": "disable"}
-    running = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for command in commands]
+    running = []
+    for gpu, command in enumerate(commands):  # one GPU each, where they train on GPUs
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MUJOCO_GL": "disable", "CUDA_VISIBLE_DEVICES": str(gpu)}
+        running.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL))
     if any(process.wait() for process in running):
         raise SystemExit("one of the two sides failed")
     trial_lines = (folder / "overhead/trials/0000/progress.jsonl").read_text().splitlines()
     trial = intervals([json.loads(line)["time"] for line in trial_lines])
     alone = intervals(json.loads((folder / "direct/times.json").read_text()))
+    trial_config = yaml.safe_load((folder / "overhead/trials/0000/config.yaml").read_text())
     ratios = [a / b for a, b in zip(trial, alone, strict=True)]
     return {
         "command": f"python benchmarks/trial_overhead.py {' '.join(common)}",
@@ -82,8 +86,8 @@ def side_by_side(options: argparse.Namespace, folder: Path) -> dict:
         "quartiles": [round(q, 4) for q in statistics.quantiles(ratios, n=4)],
         "iterations": len(ratios),
         "median_seconds": {"trial": round(statistics.median(trial), 4), "direct": round(statistics.median(alone), 4)},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": yaml.safe_load((folder / "overhead/trials/0000/config.yaml").read_text())["versions"],
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {trial_config['device_name']}",
+        "versions": trial_config["versions"],
     }
 
 
@@ -100,7 +104,7 @@ def direct(options: argparse.Namespace) -> None:
     times: list[float] = []
     log = runner.logger.log
 
-    def log_and_note(*args: object, **kwargs: object) -> None:
+    def log_and_note(*args: Any, **kwargs: Any) -> None:
         log(*args, **kwargs)
         times.append(time.time())
 

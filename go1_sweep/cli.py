@@ -64,7 +64,7 @@ def _add_spec(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", metavar="SPEC", type=Path, help="the sweep file, e.g. search_spaces/rough.yaml")
     parser.add_argument("--name", help="name of the sweep and of its folder")
     parser.add_argument("--storage", help="folder for the results (default: runs)")
-    parser.add_argument("--simulator", help="mjlab, or auto")
+    parser.add_argument("--simulator", help="the simulator, or auto (the default)")
     parser.add_argument(
         "--set",
         metavar="A.B=V",

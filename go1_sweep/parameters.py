@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from go1_sweep.errors import did_you_mean
+from go1_sweep.yaml_file import shown
 
 Value = bool | int | float | str
 """What a parameter can be set to."""
@@ -79,10 +80,11 @@ def check_name(name: str) -> None:
     Raises:
         ValueError: neither; the message names the closest neutral name.
     """
-    if name not in PARAMETERS and not is_raw(name):
-        raise ValueError(
-            f"unknown parameter '{name}'{did_you_mean(name, PARAMETERS)} (or a raw path: env.<path>, agent.<path>)"
-        )
+    if is_raw(name):
+        if not all(name.split(".")):
+            raise ValueError("is no path: a part between its dots is empty")
+    elif name not in PARAMETERS:
+        raise ValueError(f"unknown parameter{did_you_mean(name, PARAMETERS)} (or a raw path: env.<path>, agent.<path>)")
 
 
 def check_value(name: str, value: Value) -> Value:
@@ -96,15 +98,15 @@ def check_value(name: str, value: Value) -> Value:
     parameter = PARAMETERS[name]
     if parameter.type is str:
         if value not in parameter.choices:
-            raise ValueError(f"{name} is one of {', '.join(parameter.choices)}, not {value!r}")
+            raise ValueError(f"expected {' or '.join(map(shown, parameter.choices))}, not {shown(value)}")
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} is a number ({parameter.meaning}), not {value!r}")
+    if isinstance(value, bool | str) or not math.isfinite(value):
+        raise ValueError(f"expected a number ({parameter.meaning}), not {shown(value)}")
     if parameter.type is int and value != int(value):
-        raise ValueError(f"{name} is a whole number ({parameter.meaning}), not {value!r}")
+        raise ValueError(f"expected a whole number ({parameter.meaning}), not {shown(value)}")
     too_low = value <= parameter.low if parameter.open_low else value < parameter.low
     if too_low or value > parameter.high:
-        raise ValueError(f"{name} is {_bounds(parameter)}, not {value!r}")
+        raise ValueError(f"must be {_bounds(parameter)}, not {shown(value)}")
     return parameter.type(value)
 
 

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import typing
 from dataclasses import dataclass
+from typing import Any
 
 VERSION = 1
 MAX_LINE = 4_000_000
@@ -29,7 +32,6 @@ class Hello:
 
     version: int
     versions: dict[str, str]
-    device: str
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class Ended:
 
 Message = Hello | Check | Checked | Train | Started | Continue | Stop | Report | Ended
 _TYPES = {cls.__name__: cls for cls in (Hello, Check, Checked, Train, Started, Continue, Stop, Report, Ended)}
-_SCALARS = {"str": str, "int": int, "float": (int, float), "float | None": (int, float, type(None))}
+_FIELDS = {cls: typing.get_type_hints(cls) for cls in (*_TYPES.values(), Progress)}
 
 
 def encode(message: Message) -> bytes:
@@ -168,25 +170,30 @@ def decode(line: bytes) -> Message:
     """
     try:
         body = json.loads(line)
-        cls = _TYPES[body.pop("type")]
-        return _build(cls, body)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return _build(_TYPES[body.pop("type")], body)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         shown = line[:200].decode(errors="replace").rstrip()
         raise ProtocolError(f"not a message: {shown!r}") from None
 
 
-def _build(cls: type, body: dict) -> Message:
-    if not isinstance(body, dict) or set(body) != {f.name for f in dataclasses.fields(cls)}:
+def _build(cls: type, body: dict[str, Any]) -> Any:
+    hints = _FIELDS[cls]
+    if body.keys() != hints.keys():
         raise ValueError("other fields")
-    values = {}
-    for field in dataclasses.fields(cls):
-        value, kind = body[field.name], str(field.type)
-        if kind == "Progress":
-            value = _build(Progress, value)
-        elif kind in _SCALARS:
-            if not isinstance(value, _SCALARS[kind]) or isinstance(value, bool):
-                raise ValueError("another type")
-        elif not isinstance(value, dict if kind.startswith("dict") else list):
-            raise ValueError("another type")
-        values[field.name] = value
+    values = {name: _build(hint, body[name]) if hint is Progress else body[name] for name, hint in hints.items()}
+    if not all(_fits(values[name], hint) for name, hint in hints.items()):
+        raise ValueError("another type")
     return cls(**values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, arguments[1]) for item in value.values())
+    if arguments:  # a union
+        return any(_fits(value, argument) for argument in arguments)
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is hint

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Protocol
 
 from go1_sweep.parameters import Value
+
+DISTRIBUTIONS = ("choice", "uniform", "log_uniform", "int_uniform")
+"""As a sweep file names them."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Range:
 
     def extremes(self) -> tuple[Value, ...]:
         """The values that stand for all when the space is checked against a task."""
-        return (self.low, self.high)
+        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ Space = Mapping[str, Dimension]
 class Suggester(Protocol):
     """The part of ``optuna.Trial`` that drawing needs."""
 
-    def suggest_categorical(self, name: str, choices: tuple[Value, ...]) -> Value:
+    def suggest_categorical(self, name: str, choices: tuple[Any, ...]) -> Any:
         """Draw one of the choices."""
         ...
 
@@ -76,14 +80,10 @@ def parents_first(space: Space) -> list[str]:
     Raises:
         ValueError: the conditions go round in a circle.
     """
-    ordered: list[str] = []
-    while len(ordered) < len(space):
-        ready = [n for n in space if n not in ordered and all(p in ordered for p in space[n].when)]
-        if not ready:
-            circle = ", ".join(n for n in space if n not in ordered)
-            raise ValueError(f"the conditions of {circle} wait for each other")
-        ordered += ready
-    return ordered
+    try:
+        return list(TopologicalSorter({name: space[name].when for name in space}).static_order())
+    except CycleError as error:
+        raise ValueError(f"conditions go round in a circle: {' -> '.join(error.args[1])}") from None
 
 
 def draw(space: Space, suggester: Suggester) -> dict[str, Value]:

@@ -1,52 +1,61 @@
-"""The sweep file: its models, its defaults and every rule that can be checked without a simulator.
+"""The sweep file: its models and its defaults.
 
 ``load`` gives a spec whose defaults are all resolved, or one message with the line and the dotted path
-of what is wrong. What only a simulator can say (does the task exist, does its configuration have that
+of what is wrong: a key or a type here, what keys mean together in ``spec_rules.py``. What only a simulator can say (does the task exist, does its configuration have that
 parameter) is asked of it before anything starts, in ``sweep/preflight.py``.
 """
 
 from __future__ import annotations
 
 import math
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    model_serializer,
+)
 from pydantic_core import ErrorDetails
 
-from go1_sweep import parameters, paths, yaml_file
+from go1_sweep import parameters, spec_rules, yaml_file
 from go1_sweep.errors import BadInput, did_you_mean
 from go1_sweep.parameters import Value
-from go1_sweep.simulators import SIMULATORS
-from go1_sweep.space import Choice, Dimension, Range, Space, parents_first
+from go1_sweep.space import DISTRIBUTIONS, Choice, Dimension, Range, Space
+from go1_sweep.yaml_file import shown
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"expected a number, not {value!r}")
+        raise ValueError(f"expected a number, not {shown(value)}")
     if not math.isfinite(value):
-        raise ValueError(f"expected a finite number, not {value}")
+        raise ValueError(f"expected a finite number, not {shown(value)}")
     return value
 
 
 def _whole(value: Any) -> int:
-    if _number(value) != int(value):
-        raise ValueError(f"expected a whole number, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or _number(value) != int(value):
+        raise ValueError(f"expected a whole number, not {shown(value)}")
     return int(value)
 
 
 def _word(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"expected text, not {value!r}")
+    if isinstance(value, int | float):
+        raise ValueError(f"expected text, not {shown(value)} (in quotes it is text)")
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"expected text, not {shown(value)}")
     return value
 
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"expected true or false, not {value!r}")
+        raise ValueError(f"expected true or false, not {shown(value)}")
     return value
 
 
@@ -54,15 +63,38 @@ def _value(value: Any) -> Value:
     if isinstance(value, bool | str):
         return value
     if not isinstance(value, int | float):
-        raise ValueError(f"expected a number, text, true or false, not {value!r}")
+        raise ValueError(f"expected a number, text, true or false, not {shown(value)}")
     return _number(value)
 
 
-Number = Annotated[float, BeforeValidator(_number)]
+def _gpus(value: Any) -> Any:
+    if isinstance(value, bool | float):  # Python's True equals 1
+        raise ValueError(f"expected 'auto', 0 or 1, not {shown(value)}")
+    return value
+
+
+def _baseline(value: Any) -> Any:
+    if not isinstance(value, bool | dict):
+        raise ValueError(f"expected true, false or a mapping of parameters to values, not {shown(value)}")
+    return value if isinstance(value, dict) else {} if value else None
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+Number = Annotated[float, PlainValidator(_number)]  # a whole one stays an int
 Whole = Annotated[int, BeforeValidator(_whole)]
 Word = Annotated[str, BeforeValidator(_word)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Scalar = Annotated[Any, BeforeValidator(_value)]
+Scalars = Annotated[list[Scalar], BeforeValidator(_as_list)]
+Gpus = Annotated[Literal["auto", 0, 1], BeforeValidator(_gpus)]
+Baseline = Annotated[
+    dict[str, Scalar] | None,
+    BeforeValidator(_baseline),
+    PlainSerializer(lambda value: value or value is not None),
+]
 
 
 class _Section(BaseModel):
@@ -76,11 +108,15 @@ class ParameterSpec(_Section):
     uniform: list[Number] | None = None
     log_uniform: list[Number] | None = None
     int_uniform: list[Whole] | None = None
-    when: dict[str, Any] = {}
+    when: dict[str, Scalars] = {}
 
-    def given(self) -> list[str]:
-        """The names of the distributions that are set."""
-        return [name for name in ("choice", "uniform", "log_uniform", "int_uniform") if getattr(self, name)]
+    def given(self) -> dict[str, list[Any]]:
+        """The distributions that are set (a valid spec has one), and their values."""
+        return {kind: values for kind in DISTRIBUTIONS if (values := getattr(self, kind)) is not None}
+
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        return {**self.given(), **({"when": self.when} if self.when else {})}
 
 
 class SearchSpec(_Section):
@@ -88,7 +124,7 @@ class SearchSpec(_Section):
 
     trials: Annotated[Whole, Field(ge=1)]
     sampler: Literal["tpe", "random"] = "tpe"
-    seed: Annotated[Whole, Field(ge=0)] = 0
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0  # numpy's generators take no more
     parameters: dict[str, ParameterSpec]
     fixed: dict[str, Scalar] = {}
 
@@ -107,14 +143,14 @@ class EarlyStoppingSpec(_Section):
     metric: Word = "mean_reward"
     mode: Literal["max", "min"] = "max"
     window: Annotated[Whole, Field(ge=1)] = 20
-    grace: Annotated[Number, Field(gt=0)] = 0.1
-    reduction_factor: Annotated[Number, Field(gt=1)] = 3
+    grace: Annotated[Number, Field(ge=1e-6)] = 0.1  # these two bounds keep the rungs countable
+    reduction_factor: Annotated[Number, Field(ge=1.1)] = 3
 
 
 class ResourcesSpec(_Section):
     """What one trial holds, and how many run side by side (``null``: as many as fit)."""
 
-    gpus: Literal["auto", 0, 1] = "auto"
+    gpus: Gpus = "auto"
     cpus: Annotated[Whole, Field(ge=1)] = 1
     concurrent: Annotated[Whole, Field(ge=1)] | None = None
     reuse_workers: Flag = True
@@ -134,7 +170,8 @@ class Spec(_Section):
     task: Word
     simulator: Word = "auto"
     search: SearchSpec
-    baseline: Flag | dict[str, Scalar] = True
+    baseline: Baseline = {}
+    """What the baseline changes in the task's defaults, usually nothing; ``None``: no baseline."""
     budget: BudgetSpec
     early_stopping: EarlyStoppingSpec = EarlyStoppingSpec()
     resources: ResourcesSpec = ResourcesSpec()
@@ -156,29 +193,25 @@ class Spec(_Section):
         """The interpreter that the spec names for its simulator; ``None``: the current one."""
         return getattr(getattr(self, self.simulator, None), "python", None)
 
-    @property
-    def baseline_parameters(self) -> dict[str, Value] | None:
-        """What the baseline changes in the task's defaults (usually nothing); ``None``: no baseline."""
-        if isinstance(self.baseline, dict):
-            return self.baseline
-        return {} if self.baseline else None
-
-    def rungs(self) -> list[float]:
+    def rungs(self) -> Sequence[float]:
         """The budgets at which trials are compared, rising; none where ``scheduler`` is ``none``.
+
+        Whole numbers where the budget is counted in iterations or steps.
 
         The last one leaves at least a factor to the end: a stop after it would save too little
         (Li et al., MLSys 2020, with ``grace * max`` as the minimum resource).
         """
-        stopping, rungs = self.early_stopping, []
-        rung = stopping.grace * self.budget.max
-        while stopping.scheduler == "asha" and rung <= self.budget.max / stopping.reduction_factor:
-            rungs.append(rung)
-            rung *= stopping.reduction_factor
-        return rungs
+        stopping = self.early_stopping
+        if stopping.scheduler == "none":
+            return []
+        # The first times factor^i, up to max / factor; 1e-9 is for a grace of exactly factor^-n.
+        count = math.floor(-math.log(stopping.grace) / math.log(stopping.reduction_factor) + 1e-9)
+        rungs = [stopping.grace * self.budget.max * stopping.reduction_factor**i for i in range(count)]
+        return rungs if self.budget.unit == "train_seconds" else sorted({math.ceil(rung - 1e-6) for rung in rungs})
 
     def to_yaml(self) -> str:
         """The spec as a sweep file."""
-        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=False), sort_keys=False)
+        return yaml_file.dump(self.model_dump())
 
 
 def load(path: Path, overrides: Sequence[str] = (), changes: Mapping[str, Any] | None = None) -> Spec:
@@ -199,79 +232,67 @@ def load(path: Path, overrides: Sequence[str] = (), changes: Mapping[str, Any] |
         _override(document, override)
     for key, value in (changes or {}).items():
         if value is not None:
-            document.data[key] = value
+            document.put((key,), value, f"--{key}")
     try:
         spec = Spec.model_validate(document.data)
-        _check(spec)
+        spec_rules.check(spec)
     except ValidationError as error:
-        raise _told(document, *_first_problem(error)) from None
-    except _Problem as problem:
-        raise _told(document, problem.path, problem.message) from None
+        # A key that is missing may be one that is misspelt: that tells more.
+        details = min(error.errors(), key=lambda details: details["type"] == "missing")
+        raise _told(document, details["loc"], _message(details)) from None
+    except spec_rules.BrokenRule as rule:
+        raise _told(document, rule.path, str(rule)) from None
     return spec
 
 
 def _find(path: Path) -> Path:
-    if path.exists() or path.is_absolute():
-        return path
     shipped = Path(__file__).parent / path
-    return shipped if path.parts[:1] == ("search_spaces",) and shipped.exists() else path
+    try:
+        is_shipped = path.parts[:1] == ("search_spaces",) and not path.exists() and shipped.exists()
+    except OSError:  # reading it fails the same way, with a message
+        is_shipped = False
+    return shipped if is_shipped else path
 
 
 def _override(document: yaml_file.Document, override: str) -> None:
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
         raise BadInput(f"--set takes dotted.path=value, not '{override}'")
-    keys, target = dotted.split("."), document.data
+    keys = dotted.split(".")
     raw = next((i for i, key in enumerate(keys) if key in ("env", "agent")), None)
     if raw is not None:  # env.<path> and agent.<path> are one key, with dots in it
         keys = [*keys[:raw], ".".join(keys[raw:])]
-    for key in keys[:-1]:
-        target = target.setdefault(key, {})
-        if not isinstance(target, dict):
-            raise BadInput(f"--set {dotted}: '{key}' is no section of the sweep file")
-    target[keys[-1]] = yaml_file.scalar(text)
-
-
-class _Problem(Exception):
-    def __init__(self, path: Sequence[str | int], message: str) -> None:
-        super().__init__(message)
-        self.path, self.message = tuple(path), message
+    try:
+        document.put(tuple(keys), yaml_file.scalar(text), "--set")
+    except ValueError as error:
+        raise BadInput(f"--set {override}: {error}") from None
 
 
 def _told(document: yaml_file.Document, path: tuple[str | int, ...], message: str) -> BadInput:
-    dotted = ".".join(map(str, path))
-    return BadInput(f"{document.where(path)}: {dotted + ': ' if dotted else ''}{message}")
+    return BadInput(f"{document.where(path)}: {'.'.join(map(str, path))}: {message}")
 
 
-def _first_problem(error: ValidationError) -> tuple[tuple[str | int, ...], str]:
-    details = error.errors()[0]
-    path = tuple(part for part in details["loc"] if not _is_union_branch(part))
-    return path, _message(details, path)
-
-
-def _is_union_branch(part: str | int) -> bool:
-    return isinstance(part, str) and ("[" in part or part in ("list", "dict", "function-before"))
-
-
-def _message(details: ErrorDetails, path: tuple[str | int, ...]) -> str:
-    context = details.get("ctx", {})
+def _message(details: ErrorDetails) -> str:
+    context, path = details.get("ctx", {}), details["loc"]
     match details["type"]:
         case "extra_forbidden":
             return f"unknown key{did_you_mean(str(path[-1]), _known_keys(path[:-1]))}"
         case "missing":
             return "is missing"
-        case "model_type" | "dict_type" | "model_attributes_type":
-            return f"expected a mapping of keys to values, not {details['input']!r}"
+        case "model_type" | "dict_type":
+            return f"expected a mapping of keys to values, not {shown(details['input'])}"
         case "list_type":
-            return f"expected a list, not {details['input']!r}"
+            return f"expected a list, not {shown(details['input'])}"
         case "literal_error":
-            return f"expected {context['expected']}, not {details['input']!r}"
+            return f"expected {context['expected']}, not {shown(details['input'])}"
         case "value_error":
             return str(context["error"])
         case "greater_than":
-            return f"must be above {context['gt']:g}, not {details['input']}"
+            return f"must be above {context['gt']:g}, not {shown(details['input'])}"
         case "greater_than_equal":
-            return f"must be at least {context['ge']:g}, not {details['input']}"
+            return f"must be at least {context['ge']:g}, not {shown(details['input'])}"
+        case "less_than":
+            return f"must be below {context['lt']}, not {shown(details['input'])}"
     return details["msg"]
 
 
@@ -279,110 +300,16 @@ def _known_keys(path: tuple[str | int, ...]) -> list[str]:
     """The keys that the section at the path has."""
     if path[:2] == ("search", "parameters"):
         return list(ParameterSpec.model_fields)
-    model: type[BaseModel] = Spec
+    model: Any = Spec
     for part in path:
-        annotation = model.model_fields[str(part)].annotation
-        candidates = (annotation, *typing.get_args(annotation))
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+        model = model.model_fields[part].annotation
     return list(model.model_fields)
 
 
-def _check(spec: Spec) -> None:
-    if not paths.is_plain_name(spec.name):
-        raise _Problem(("name",), f"'{spec.name}' cannot be a folder name: use letters, digits, . _ -")
-    if "://" in spec.storage:
-        raise _Problem(("storage",), f"{spec.storage} is no folder (object stores are not supported yet)")
-    if spec.simulator not in ("auto", *SIMULATORS):
-        known = ("auto", *SIMULATORS)
-        raise _Problem(("simulator",), f"unknown simulator '{spec.simulator}'{did_you_mean(spec.simulator, known)}")
-    _check_budget(spec)
-    _check_fixed(("search", "fixed"), spec.search.fixed)
-    if isinstance(spec.baseline, dict):
-        _check_fixed(("baseline",), spec.baseline)
-    if not spec.search.parameters:
-        raise _Problem(("search", "parameters"), "nothing is searched: name at least one parameter")
-    for name, parameter in spec.search.parameters.items():
-        path = ("search", "parameters", name)
-        if name in spec.search.fixed:
-            raise _Problem(path, "is both searched and fixed (search.fixed)")
-        _check_parameter(path, name, parameter)
-        _check_condition((*path, "when"), name, spec)
-    try:
-        parents_first(spec.space)
-    except ValueError as error:
-        raise _Problem(("search", "parameters"), str(error)) from None
-
-
-def _check_budget(spec: Spec) -> None:
-    budget, grace = spec.budget, spec.early_stopping.grace
-    if budget.unit != "train_seconds" and budget.max != int(budget.max):
-        raise _Problem(("budget", "max"), f"{budget.unit} are whole numbers, not {budget.max}")
-    if grace > 1:
-        raise _Problem(
-            ("early_stopping", "grace"),
-            f"is the fraction of budget.max before the first stop, so at most 1; {grace:g} is more than all of it",
-        )
-
-
-def _check_fixed(path: tuple[str, ...], fixed: Mapping[str, Value]) -> None:
-    for name, value in fixed.items():
-        try:
-            parameters.check_name(name)
-            parameters.check_value(name, value)
-        except ValueError as error:
-            raise _Problem((*path, name), str(error)) from None
-
-
-def _check_parameter(path: tuple[str, ...], name: str, spec: ParameterSpec) -> None:
-    try:
-        parameters.check_name(name)
-    except ValueError as error:
-        raise _Problem(path, str(error)) from None
-    given = spec.given()
-    if len(given) != 1:
-        found = " and ".join(given) or "none"
-        raise _Problem(path, f"needs one of choice, uniform, log_uniform, int_uniform with values; found {found}")
-    kind = given[0]
-    values: list[Any] = getattr(spec, kind)
-    path = (*path, kind)
-    if kind == "choice":
-        if len(set(map(repr, values))) < len(values):
-            raise _Problem(path, "a value stands twice")
-    elif len(values) != 2:
-        raise _Problem(path, f"a range is [low, high], this has {len(values)} values")
-    elif values[0] >= values[1]:
-        raise _Problem(path, f"low must be below high, not [{values[0]:g}, {values[1]:g}]")
-    elif kind == "log_uniform" and values[0] <= 0:
-        raise _Problem(path, f"a logarithmic range starts above 0, not at {values[0]:g}")
-    for i, value in enumerate(values):
-        try:
-            parameters.check_value(name, value)
-        except ValueError as error:
-            raise _Problem((*path, i), str(error)) from None
-
-
-def _check_condition(path: tuple[str, ...], name: str, spec: Spec) -> None:
-    for parent, allowed in spec.search.parameters[name].when.items():
-        other = spec.search.parameters.get(parent)
-        if other is None or parent == name:
-            others = [n for n in spec.search.parameters if n != name]
-            raise _Problem((*path, parent), f"is not another searched parameter{did_you_mean(parent, others)}")
-        if not other.choice:
-            raise _Problem((*path, parent), f"only a choice can be a condition, and {parent} is a range")
-        for value in _as_list(allowed):
-            if value not in other.choice:
-                choices = ", ".join(map(str, other.choice))
-                raise _Problem((*path, parent), f"{value!r} is not among the choices of {parent}: {choices}")
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _dimension(name: str, spec: ParameterSpec) -> Dimension:
-    kind = spec.given()[0]
-    values = [parameters.check_value(name, value) for value in getattr(spec, kind)]
-    when = {parent: tuple(_as_list(allowed)) for parent, allowed in spec.when.items()}
+def _dimension(name: str, parameter: ParameterSpec) -> Dimension:
+    ((kind, given),) = parameter.given().items()
+    values = [parameters.check_value(name, value) for value in given]
+    when = {parent: tuple(allowed) for parent, allowed in parameter.when.items()}
     if kind == "choice":
         return Dimension(Choice(tuple(values)), when)
     whole = kind == "int_uniform" or (isinstance(values[0], int) and not parameters.is_raw(name))

@@ -49,11 +49,11 @@ class Terminal:
         spec, budget = plan.spec, plan.spec.budget
         self._budget_unit, self._budget_max = budget.unit, budget.max
         version = plan.versions.get(spec.simulator, "")
-        trials = spec.search.trials + (spec.baseline_parameters is not None)
+        trials = spec.search.trials + (spec.baseline is not None)
         where = (
             f"{plan.slots} GPU{'s' * (plan.slots > 1)}, one each" if plan.gpus else f"{plan.slots} at a time on the CPU"
         )
-        baseline = " and the baseline" if spec.baseline_parameters is not None else ""
+        baseline = " and the baseline" if spec.baseline is not None else ""
         rungs = ", ".join(f"{rung:g}" for rung in spec.rungs())
         stops = f"stops at {rungs} {budget.unit}" if rungs else "no early stopping"
         self._say(f"[bold]{escape(spec.name)}[/]: {plan.task_id} on {spec.simulator} {version}")

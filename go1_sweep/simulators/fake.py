@@ -97,7 +97,7 @@ class FakeEnv(VecEnv):
         if cfg.num_envs > GPU_MEMORY_ENVS:
             raise torch.OutOfMemoryError(f"CUDA out of memory: {cfg.num_envs} fake envs")
         torch.manual_seed(seed)
-        self.cfg = cfg
+        self._config = self.cfg = cfg
         self.num_envs, self.device = cfg.num_envs, device
         self.max_episode_length = cfg.episode_steps
         self.episode_length_buf = torch.zeros(cfg.num_envs, dtype=torch.long, device=device)
@@ -108,7 +108,7 @@ class FakeEnv(VecEnv):
 
     def get_observations(self) -> TensorDict:
         """Observations, shape (num_envs, 3)."""
-        phase = self.episode_length_buf[:, None] / self.cfg.episode_steps
+        phase = self.episode_length_buf[:, None] / self._config.episode_steps
         state = torch.cat([phase, torch.sin(phase), torch.ones_like(phase)], dim=1)
         return TensorDict({"state": state}, batch_size=[self.num_envs])
 
@@ -116,17 +116,17 @@ class FakeEnv(VecEnv):
         """One step; the fault strikes at the first step of its iteration."""
         iteration, step = divmod(self._steps, self._iteration_steps)
         self._steps += 1
-        if self.cfg.fault and step == 0 and iteration + 1 == self.cfg.fault_iteration:
-            self._fail(self.cfg.fault)
-        time.sleep(self.cfg.step_seconds)
+        if self._config.fault and step == 0 and iteration + 1 == self._config.fault_iteration:
+            self._fail(self._config.fault)
+        time.sleep(self._config.step_seconds)
         learned = 1.0 - math.exp(-self._steps / (4 * self._iteration_steps))
-        noise = torch.randn(self.num_envs, generator=self._generator).to(self.device) * self.cfg.noise
-        rewards = (self._final_return * learned + noise) / self.cfg.episode_steps
+        noise = torch.randn(self.num_envs, generator=self._generator).to(self.device) * self._config.noise
+        rewards = (self._final_return * learned + noise) / self._config.episode_steps
         self.episode_length_buf += 1
-        dones = (self.episode_length_buf >= self.cfg.episode_steps).long()
+        dones = (self.episode_length_buf >= self._config.episode_steps).long()
         self.episode_length_buf[dones.bool()] = 0
         observations = self.get_observations()
-        if self.cfg.fault == "nan" and iteration + 1 >= self.cfg.fault_iteration:
+        if self._config.fault == "nan" and iteration + 1 >= self._config.fault_iteration:
             rewards = rewards * math.nan
         return observations, rewards, dones, {"time_outs": dones.bool(), "log": {"Curriculum/level": learned}}
 

@@ -68,7 +68,7 @@ def _simulator(spec: Spec) -> str:
 def _settings(spec: Spec) -> list[tuple[str, dict[str, Value]]]:
     """What is tried on the task's configuration, and where it stands in the sweep file."""
     settings = [("search.fixed." + name, {name: value}) for name, value in spec.search.fixed.items()]
-    settings += [("baseline." + name, {name: value}) for name, value in (spec.baseline_parameters or {}).items()]
+    settings += [("baseline." + name, {name: value}) for name, value in (spec.baseline or {}).items()]
     for name, dimension in spec.space.items():
         where = "search.parameters." + name
         settings += [(where, {name: value}) for value in dimension.distribution.extremes()]

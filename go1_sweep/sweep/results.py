@@ -5,18 +5,19 @@ from __future__ import annotations
 import collections
 import json
 import platform
+import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import go1_sweep
+from go1_sweep import checkpoint
 from go1_sweep.errors import BadInput
 from go1_sweep.paths import BASELINE, SweepPaths, shown, write_atomically
 from go1_sweep.spec import Spec
 from go1_sweep.sweep.preflight import Preflight
 from go1_sweep.sweep.trials import TrialRecord, Trials
-from go1_sweep.trial import checkpoint
 
 
 def make_folder(spec: Spec) -> SweepPaths:
@@ -25,18 +26,28 @@ def make_folder(spec: Spec) -> SweepPaths:
     Raises:
         BadInput: it exists already, or cannot be made.
     """
-    folder = spec.folder
+    folder, paths = spec.folder, SweepPaths(spec.folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+    try:
         folder.mkdir()
-        paths = SweepPaths(folder)
-        paths.trials.mkdir()
-        write_atomically(paths.spec, spec.to_yaml())
     except FileExistsError:
         raise exists_already(spec) from None
     except OSError as error:
-        raise BadInput(f"the storage folder {shown(folder.parent)} cannot be written: {error.strerror}") from None
+        raise _not_writable(folder, error) from None
+    try:
+        paths.trials.mkdir()
+        write_atomically(paths.spec, spec.to_yaml())
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)  # ours, and empty but for what was just tried
+        raise _not_writable(folder, error) from None
     return paths
+
+
+def _not_writable(folder: Path, error: OSError) -> BadInput:
+    return BadInput(f"storage: {shown(folder.parent)} cannot be written: {error.strerror}")
 
 
 def exists_already(spec: Spec) -> BadInput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import tempfile
@@ -17,11 +18,13 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # Tune's own C
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours ends the trials with their states
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own banner
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would train with the least CPU priority
 
 import ray
 from optuna.exceptions import StorageInternalError
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
+from sqlalchemy.exc import SQLAlchemyError
 
 from go1_sweep import protocol
 from go1_sweep.errors import BadInput, Interrupted, NoTrialSucceeded, UserError
@@ -79,8 +82,9 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
             result = results.write_result(paths, spec, trials, time.monotonic() - started)
         except OSError as error:
             raise UserError(f"{error.filename or shown(paths.folder)}: {error.strerror}") from error
-        except StorageInternalError as error:
-            raise UserError(f"{shown(paths.study)} cannot be written: {error}") from error
+        except (StorageInternalError, SQLAlchemyError) as error:
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise UserError(f"{shown(paths.study)} cannot be written: {reason}") from error
     terminal.result(paths, result)
     if trials.is_interrupted:
         raise Interrupted(f"interrupted; what was done is in {shown(paths.folder)}")
@@ -95,7 +99,7 @@ def _ray() -> Iterator[None]:
         address="local",
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         object_store_memory=OBJECT_STORE_BYTES,
     )
     try:
@@ -166,7 +170,7 @@ def _request(spec: Spec, paths: SweepPaths, record: TrialRecord) -> protocol.Tra
         seed=record.seed,
         budget_unit=spec.budget.unit,
         budget_max=spec.budget.max,
-        checkpoints_at=spec.rungs(),
+        checkpoints_at=list(spec.rungs()),
         metric=stopping.metric,
         mode=stopping.mode,
         window=stopping.window,

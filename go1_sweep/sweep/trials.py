@@ -29,7 +29,7 @@ class TrialRecord:
     """One trial.
 
     Attributes:
-        state: pending, running, completed, early_stopped, infeasible, failed or interrupted.
+        state: running, then completed, early_stopped, infeasible, failed or interrupted.
         why: why it ended, one line.
         evidence: the last lines of its worker's log, if it failed.
     """
@@ -37,7 +37,7 @@ class TrialRecord:
     trial: str
     parameters: dict[str, Value]
     seed: int
-    state: str = "pending"
+    state: str = "running"
     why: str = ""
     progress: Progress = field(default_factory=Progress)
     evidence: list[str] = field(default_factory=list)
@@ -70,8 +70,8 @@ class Trials:
 
     @property
     def unfinished(self) -> list[TrialRecord]:
-        """The trials that are pending or running."""
-        return [record for record in self.records.values() if record.state in ("pending", "running")]
+        """The trials that were drawn and are not over."""
+        return [record for record in self.records.values() if record.state == "running"]
 
     @property
     def is_exhausted(self) -> bool:
@@ -81,7 +81,7 @@ class Trials:
 
     def draw(self) -> TrialRecord:
         """The next trial: the baseline, then what the sampler says."""
-        baseline = self._spec.baseline_parameters
+        baseline = self._spec.baseline
         if baseline is not None and BASELINE not in self.records:
             trial, parameters = self._search.add_baseline(), dict(baseline)
         else:
@@ -94,9 +94,7 @@ class Trials:
 
     def started(self, trial: str) -> None:
         """The trial has a slot."""
-        self.records[trial].state = "running"
         self._listener.started(self.records[trial])
-        self._write()
 
     def report(self, trial: str, progress: Progress) -> bool:
         """Take an iteration's report; whether the trial goes on."""

@@ -50,7 +50,7 @@ class TuneSearcher(_Live, Searcher):
         self._worker = dataclasses.asdict(worker)
         self._ids: dict[str, str] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration; nothing while all slots are taken, so that no draw is premature."""
         if self._trials.is_exhausted:
             return Searcher.FINISHED

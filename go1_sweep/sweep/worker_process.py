@@ -152,7 +152,7 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             return "the simulator worker closed its message pipe"
         if code >= 0:
-            return f"the simulator worker ended with exit code {code} in mid-trial"
+            return f"the simulator worker ended with exit code {code}"
         name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
         return f"the simulator worker was killed by signal {-code} ({name})"
 

@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> None:
     faulthandler.enable()
     link = Link(int(incoming), int(outgoing))
     simulator = simulators.load(name)
-    link.send(protocol.Hello(protocol.VERSION, simulator.versions(), _describe(device)))
+    link.send(protocol.Hello(protocol.VERSION, simulator.versions()))
     while True:
         message = link.receive()
         match message:
@@ -45,19 +45,6 @@ def log_to(path: Path) -> None:
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
-
-
-def _describe(device: str) -> str:
-    """The name of the device, for people.
-
-    Raises:
-        RuntimeError: a GPU was assigned, and torch cannot use it.
-    """
-    if device == "cpu":
-        return "cpu"
-    import torch
-
-    return torch.cuda.get_device_name(device)
 
 
 def _check(simulator: simulators.Simulator, message: protocol.Check) -> protocol.Checked:

@@ -12,10 +12,9 @@ import torch
 import yaml
 from rsl_rl.runners import OnPolicyRunner
 
-from go1_sweep import protocol
+from go1_sweep import checkpoint, protocol
 from go1_sweep.paths import TrialPaths
 from go1_sweep.simulators.base import Simulator, TaskConfig
-from go1_sweep.trial import checkpoint
 from go1_sweep.trial.link import Link
 from go1_sweep.trial.progress import ScalarWriter, TrialLog
 
@@ -105,6 +104,7 @@ class _Training:
             "simulator": self._simulator.name,
             "versions": self._simulator.versions(),
             "device": self._device,
+            "device_name": device_name(self._device),
             "env": config.env,
             "agent": config.agent,
         }
@@ -176,6 +176,15 @@ class _Training:
             checkpoint.publish(self._paths, self.progress, lambda path: self._simulator.save(runner, path))
         finally:
             runner.current_learning_iteration = index
+
+
+def device_name(device: str) -> str:
+    """The name of the device, for people.
+
+    Raises:
+        RuntimeError: a GPU was assigned, and torch cannot use it.
+    """
+    return "CPU" if device == "cpu" else torch.cuda.get_device_name(device)
 
 
 def policy_kl(runner: OnPolicyRunner) -> float | None:

@@ -78,6 +78,10 @@ def read_manifest(paths: TrialPaths) -> list[Published]:
 
 def best(checkpoints: list[Published], mode: str) -> Published | None:
     """The published checkpoint with the best score, the newest among equals; ``None`` where none has one."""
-    scored = [entry for entry in checkpoints if entry.progress.score is not None]
     sign = 1 if mode == "max" else -1
-    return max(scored, key=lambda e: (sign * e.progress.score, e.progress.iterations), default=None)
+    ranked = [
+        (sign * entry.progress.score, entry.progress.iterations, entry)
+        for entry in checkpoints
+        if entry.progress.score is not None
+    ]
+    return max(ranked, key=lambda rank: rank[:2])[2] if ranked else None

@@ -1,0 +1,140 @@
+"""What the entries of a sweep file must be beyond their types: every rule that needs no simulator."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from go1_sweep import parameters, paths
+from go1_sweep.errors import did_you_mean
+from go1_sweep.parameters import Value
+from go1_sweep.simulators import SIMULATORS
+from go1_sweep.space import DISTRIBUTIONS, parents_first
+from go1_sweep.yaml_file import shown
+
+if TYPE_CHECKING:
+    from go1_sweep.spec import ParameterSpec, SearchSpec, Spec
+
+
+class BrokenRule(Exception):
+    """The entry at the path is not what the sweep file needs. The text is for the user."""
+
+    def __init__(self, path: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def check(spec: Spec) -> None:
+    """Check every rule.
+
+    Raises:
+        BrokenRule: the first that does not hold.
+    """
+    if not paths.is_plain_name(spec.name):
+        problem = "cannot be a folder name: at most 100 letters, digits, . _ -, and the first no . or -"
+        raise BrokenRule(("name",), f"'{spec.name}' {problem}")
+    if spec.simulator not in (known := ("auto", *SIMULATORS)):
+        raise BrokenRule(("simulator",), f"unknown simulator '{spec.simulator}'{did_you_mean(spec.simulator, known)}")
+    _check_storage(spec)
+    _check_budget(spec)
+    for name, value in spec.search.fixed.items():
+        _checked(("search", "fixed", name), name, value)
+    for name, value in (spec.baseline or {}).items():
+        _checked(("baseline", name), name, value)
+    _check_search(spec)
+
+
+def _check_storage(spec: Spec) -> None:
+    if "://" in spec.storage:
+        raise BrokenRule(("storage",), f"{spec.storage} is no folder (object stores are not supported yet)")
+    try:
+        spec.folder.exists()
+    except OSError as error:
+        raise BrokenRule(("storage",), f"{spec.storage} cannot be used: {error.strerror}") from None
+    except RuntimeError:
+        raise BrokenRule(("storage",), f"{spec.storage} starts with the home folder of an unknown user") from None
+
+
+def _check_budget(spec: Spec) -> None:
+    budget, grace = spec.budget, spec.early_stopping.grace
+    if budget.unit != "train_seconds" and budget.max != int(budget.max):
+        raise BrokenRule(("budget", "max"), f"{budget.unit} are whole numbers, not {budget.max}")
+    if grace > 1:
+        message = f"is the part of budget.max before the first stop, so at most 1, not {shown(grace)}"
+        raise BrokenRule(("early_stopping", "grace"), message)
+
+
+def _checked(path: tuple[str | int, ...], name: str, value: Value) -> Value:
+    try:
+        parameters.check_name(name)
+        return parameters.check_value(name, value)
+    except ValueError as error:
+        raise BrokenRule(path, str(error)) from None
+
+
+def _check_search(spec: Spec) -> None:
+    search, path = spec.search, ("search", "parameters")
+    if not search.parameters:
+        raise BrokenRule(path, "nothing is searched: name at least one parameter")
+    for name, parameter in search.parameters.items():
+        _check_distribution((*path, name), name, parameter)
+        if name in search.fixed:
+            raise BrokenRule((*path, name), "is both searched and fixed (search.fixed)")
+    for name, parameter in search.parameters.items():
+        for parent, allowed in parameter.when.items():
+            _check_condition((*path, name, "when", parent), search, name, parent, allowed)
+    try:
+        parents_first(spec.space)
+    except ValueError as error:
+        raise BrokenRule(path, str(error)) from None
+
+
+def _check_distribution(path: tuple[str, ...], name: str, parameter: ParameterSpec) -> None:
+    try:
+        parameters.check_name(name)
+    except ValueError as error:
+        raise BrokenRule(path, str(error)) from None
+    given = parameter.given()
+    if len(given) != 1:
+        found = f"; {' and '.join(given)} exclude each other" if given else ""
+        raise BrokenRule(path, f"needs one of {', '.join(DISTRIBUTIONS)}{found}")
+    (kind,) = given
+    path = (*path, kind)
+    values: list[Any] = [_checked((*path, i), name, value) for i, value in enumerate(given[kind])]
+    problem = _choice_problem(values) if kind == "choice" else _range_problem(values, kind == "log_uniform")
+    if problem:
+        raise BrokenRule(path, problem)
+
+
+def _choice_problem(values: list[Value]) -> str | None:
+    if not values:
+        return "a choice needs at least one value"
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    return f"{shown(twice[0])} stands twice" if twice else None
+
+
+def _range_problem(values: list[float], log: bool) -> str | None:
+    if len(values) != 2:
+        return f"a range is [low, high], not {shown(values)}"
+    low, high = values
+    if low >= high:
+        return f"low must be below high, not {shown(values)}"
+    return f"a logarithmic range starts above 0, not at {shown(low)}" if log and low <= 0 else None
+
+
+def _check_condition(path: tuple[str, ...], search: SearchSpec, name: str, parent: str, allowed: list[Value]) -> None:
+    if parent == name:
+        raise BrokenRule(path, "a parameter cannot be its own condition")
+    if parent not in search.parameters:
+        others = [other for other in search.parameters if other != name]
+        raise BrokenRule(path, f"is no searched parameter{did_you_mean(parent, others)}")
+    choice = search.parameters[parent].choice
+    if choice is None:
+        raise BrokenRule(path, f"only a choice can be a condition, and {parent} is a range")
+    if not allowed:
+        raise BrokenRule(path, "names no value, so that the parameter would never exist")
+    for value in allowed:
+        if value not in choice:
+            raise BrokenRule(
+                path, f"{shown(value)} is not among the choices of {parent}: {', '.join(map(shown, choice))}"
+            )

@@ -1,0 +1,148 @@
+"""The contract of ``simulators/base.py``, kept by every simulator."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from rsl_rl.env import VecEnv
+from rsl_rl.runners import OnPolicyRunner
+
+from go1_sweep import simulators
+from go1_sweep.parameters import PARAMETERS
+from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig, set_entry
+from go1_sweep.trial.progress import ScalarWriter
+
+ISAACLAB_IDS = {
+    "Isaac-Velocity-Rough-Unitree-Go1-v0": "rough",
+    "Isaac-Velocity-Flat-Unitree-Go1-v0": "flat",
+}
+ENVS = 4
+
+
+@pytest.fixture(scope="module", params=list(simulators.SIMULATORS))
+def simulator(request) -> Simulator:
+    pytest.importorskip(simulators.SIMULATORS[request.param].requires)
+    return simulators.load(request.param)
+
+
+@pytest.fixture
+def config(simulator: Simulator) -> TaskConfig:
+    config = simulator.load_config(simulator.resolve("flat"))
+    simulator.apply(config, {"num_envs": ENVS, "num_steps_per_env": 4, "num_mini_batches": 1})
+    return config
+
+
+def value_at(config: TaskConfig, path: str) -> object:
+    entry: object = config
+    for part in path.split("."):
+        entry = entry[part] if isinstance(entry, dict) else getattr(entry, part)
+    return entry
+
+
+def test_flat_rough_and_isaac_labs_ids_are_understood(simulator):
+    assert simulator.resolve("flat") in simulator.tasks()
+    assert simulator.resolve("rough") != simulator.resolve("flat")
+    for foreign, short in ISAACLAB_IDS.items():
+        assert simulator.resolve(foreign) == simulator.resolve(short)
+
+
+def test_a_registered_id_stands_for_itself(simulator):
+    for task_id in simulator.tasks():
+        assert simulator.resolve(task_id) == task_id
+
+
+def test_an_unknown_task_is_refused_with_what_there_is(simulator):
+    with pytest.raises(ConfigError, match="no task 'flta'; did you mean 'flat'\\?") as error:
+        simulator.resolve("flta")
+    assert all(task_id in str(error.value) for task_id in simulator.tasks())
+
+
+def test_every_parameter_lands_where_its_path_says(simulator, config):
+    for name, path in simulator.paths.items():
+        parameter = PARAMETERS[name]
+        value = parameter.choices[-1] if parameter.choices else parameter.type(1)
+        simulator.apply(config, {name: value})
+        landed = value_at(config, path)
+        assert landed == value
+        assert type(landed) is parameter.type
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("learning_rate", "fast", "takes a number"),
+        ("num_envs", 1.5, "takes a whole number"),
+        ("num_envs", True, "takes a whole number"),
+        ("agent.algorithm.learnin_rate", 1e-3, "did you mean 'learning_rate'"),
+        ("agent.algorithm", 1, "no single value"),
+        ("env.nothing.like.this", 1, "has no 'nothing'"),
+        ("warp_speed", 9, "no parameter 'warp_speed'"),
+    ],
+)
+def test_a_wrong_name_or_type_is_refused(simulator, config, name, value, message):
+    with pytest.raises(ConfigError, match=message):
+        simulator.apply(config, {name: value})
+
+
+def test_a_config_is_fresh_each_time(simulator, config):
+    simulator.apply(config, {"learning_rate": 0.5})
+    again = simulator.load_config(config.task_id)
+    assert value_at(again, simulator.paths["learning_rate"]) != 0.5
+
+
+def test_versions_name_what_a_result_depends_on(simulator):
+    versions = simulator.versions()
+    assert {"torch", "rsl-rl-lib"} <= set(versions)
+    assert all(isinstance(version, str) and version for version in versions.values())
+
+
+def test_the_env_is_an_rsl_rl_vec_env_with_the_shapes_that_it_promises(simulator, config):
+    env = simulator.make_env(config, seed=1, device="cpu")
+    try:
+        assert isinstance(env, VecEnv)
+        assert env.num_envs == ENVS
+        observations, rewards, dones, extras = env.step(torch.zeros(ENVS, env.num_actions))
+        assert all(group.shape[0] == ENVS for group in observations.values())
+        assert rewards.shape == dones.shape == (ENVS,)
+        assert extras["time_outs"].shape == (ENVS,)
+        assert math.isfinite(float(rewards.sum()))
+        assert float(env.max_episode_length) > 1
+    finally:
+        simulator.close(env)
+
+
+def test_the_runner_trains_logs_through_the_writer_and_saves_what_it_loads(simulator, config, tmp_path: Path):
+    before = dataclasses.asdict(config.agent)
+    env = simulator.make_env(config, seed=1, device="cpu")
+    try:
+        runner = simulator.make_runner(env, config, tmp_path, ScalarWriter.config())
+        assert isinstance(runner, OnPolicyRunner)
+        assert {k: v for k, v in dataclasses.asdict(config.agent).items() if k != "seed"} == {
+            k: v for k, v in before.items() if k != "seed"
+        }, "the runner may change its copy, not the configuration"
+        saved: list[Path] = []
+        runner.save = lambda path, infos=None: saved.append(Path(path))
+        runner.learn(1)
+        assert isinstance(runner.logger.writer, ScalarWriter)
+        simulator.save(runner, tmp_path / "checkpoint.pt")
+        content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+        assert {"actor_state_dict", "optimizer_state_dict", "iter"} <= set(content)
+        other = simulator.make_runner(env, config, tmp_path, ScalarWriter.config())
+        other.load(str(tmp_path / "checkpoint.pt"))
+        trained, loaded = runner.alg.get_policy().state_dict(), other.alg.get_policy().state_dict()
+        assert all(torch.equal(trained[name], loaded[name]) for name in trained)
+        assert not list(tmp_path.rglob("*.onnx")), "nothing is written beside the checkpoint"
+    finally:
+        simulator.close(env)
+
+
+def test_set_entry_takes_an_int_for_a_float_a_list_for_a_tuple_and_reaches_into_lists():
+    tree = {"a": {"rate": 1.0, "range": (0, 1)}, "b": [1, 2]}
+    set_entry(tree, "a.rate", 2, shown="a.rate")
+    set_entry(tree, "a.range", [3, 4], shown="a.range")
+    set_entry(tree, "b.1", 5, shown="b.1")
+    assert tree == {"a": {"rate": 2.0, "range": (3, 4)}, "b": [1, 5]}

@@ -1,0 +1,166 @@
+"""The driver's truth: what ASHA decides, what Optuna is told and what trials.csv says are one thing."""
+
+from __future__ import annotations
+
+import csv
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+
+from go1_sweep import spec
+from go1_sweep.paths import BASELINE, SweepPaths
+from go1_sweep.protocol import Progress
+from go1_sweep.sweep.trials import TrialRecord, Trials
+
+PARAMETERS = {
+    "schedule": {"choice": ["adaptive", "fixed"]},
+    "learning_rate": {"log_uniform": [1e-4, 1e-2], "when": {"schedule": "fixed"}},
+    "desired_kl": {"log_uniform": [3e-3, 3e-2], "when": {"schedule": "adaptive"}},
+}
+
+
+class Heard:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+
+    def started(self, record: TrialRecord) -> None:
+        self.events.append(("started", record.trial))
+
+    def ended(self, record: TrialRecord) -> None:
+        self.events.append((record.state, record.trial))
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Makes the trials of a sweep: rungs at 3 and 6 of 12 iterations, the better half goes on."""
+
+    def trials(**search: Any) -> tuple[Trials, SweepPaths, Heard]:
+        file = tmp_path / "sweep.yaml"
+        content = {
+            "task": "flat",
+            "search": {"trials": 8, "parameters": PARAMETERS, **search},
+            "budget": {"unit": "iterations", "max": 12},
+            "early_stopping": {"grace": 0.25, "reduction_factor": 2},
+            "storage": str(tmp_path),
+            "baseline": {"num_envs": 16},
+        }
+        file.write_text(yaml.safe_dump(content))
+        paths = SweepPaths(tmp_path / "out")
+        paths.folder.mkdir(exist_ok=True)
+        paths.study.unlink(missing_ok=True)
+        heard = Heard()
+        return Trials(spec.load(file), paths, heard), paths, heard
+
+    return trials
+
+
+def result(state: str, progress: Progress, why: str = "so") -> dict[str, Any]:
+    return {"state": state, "why": why, "evidence": [], "progress": vars(progress)}
+
+
+def at(iterations: int, score: float | None) -> Progress:
+    return Progress(iterations, iterations * 24, float(iterations), score)
+
+
+def told(paths: SweepPaths) -> dict[str, optuna.trial.FrozenTrial]:
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{paths.study}")
+    return {trial.user_attrs["trial"]: trial for trial in study.trials}
+
+
+def table(paths: SweepPaths) -> dict[str, dict[str, str]]:
+    with open(paths.trials_table, newline="") as file:
+        return {row["trial"]: row for row in csv.DictReader(file)}
+
+
+def test_optuna_hears_of_each_state_what_the_table_says(make):
+    trials, paths, heard = make()
+    baseline, best, weak, broken, too_large, lost = (trials.draw().trial for _ in range(6))
+    assert trials.report(best, at(3, 2.0))
+    assert not trials.report(weak, at(3, 1.0))
+    trials.ended(weak, result("running", at(3, 1.0)))
+    trials.ended(broken, result("failed", at(2, 0.5), why="exit code 1"))
+    trials.ended(too_large, result("infeasible", at(0, None)))
+    trials.ended(lost, None)
+    assert trials.report(best, at(6, 3.0))
+    trials.ended(best, result("completed", at(12, 4.0)))
+    trials.ended(baseline, result("completed", at(12, 3.5)))
+
+    study, rows = told(paths), table(paths)
+    assert {t: row["state"] for t, row in rows.items()} == {t: f.user_attrs["state"] for t, f in study.items()}
+    assert {trial: frozen.state.name for trial, frozen in study.items()} == {
+        baseline: "COMPLETE",
+        best: "COMPLETE",
+        weak: "PRUNED",
+        broken: "FAIL",
+        too_large: "PRUNED",
+        lost: "FAIL",
+    }
+    assert study[best].value == 4.0
+    assert study[best].intermediate_values == {3: 2.0, 6: 3.0}
+    assert study[weak].intermediate_values == {3: 1.0}
+    assert [t for t, frozen in study.items() if any(v > 0 for v in frozen.constraints.values())] == [too_large]
+    assert rows[broken]["why"] == "exit code 1"
+    assert rows[weak]["iterations"] == "3"
+    assert trials.best() is trials.records[best]
+    assert (heard.events[0], heard.events[-1]) == (("early_stopped", weak), ("completed", baseline))
+
+
+def test_the_baseline_is_drawn_first_is_never_stopped_and_is_no_rival_at_a_rung(make):
+    trials, _, _ = make()
+    baseline, first = trials.draw(), trials.draw()
+    assert (baseline.trial, baseline.parameters) == (BASELINE, {"num_envs": 16})
+    assert trials.report(BASELINE, at(3, 100.0))
+    assert trials.report(first.trial, at(3, 1.0)), "the first of the search goes on, however good the baseline is"
+    assert trials.report(BASELINE, at(6, -100.0))
+
+
+def test_a_conditional_parameter_is_set_only_under_its_condition(make):
+    trials, paths, _ = make(trials=12, sampler="random")
+    records = [trials.draw() for _ in range(13)][1:]
+    assert {record.parameters["schedule"] for record in records} == {"adaptive", "fixed"}
+    for record in records:
+        other = "learning_rate" if record.parameters["schedule"] == "fixed" else "desired_kl"
+        assert set(record.parameters) == {"schedule", other}
+        assert told(paths)[record.trial].params == record.parameters
+        absent = ({"learning_rate", "desired_kl"} - {other}).pop()
+        assert table(paths)[record.trial][absent] == ""
+
+
+def test_the_same_seed_draws_the_same_trials_with_the_same_training_seeds(make):
+    def drawn(seed: int) -> list[tuple[dict, int]]:
+        trials, _, _ = make(seed=seed)
+        return [(record.parameters, record.seed) for record in (trials.draw() for _ in range(9))]
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+    assert len({seed for _, seed in drawn(1)}) == 9
+
+
+def test_fixed_parameters_go_to_every_trial_but_the_baseline(make):
+    trials, _, _ = make(fixed={"gamma": 0.98})
+    baseline, first = trials.draw(), trials.draw()
+    assert "gamma" not in baseline.parameters
+    assert first.parameters["gamma"] == 0.98
+
+
+def test_after_an_interrupt_no_trial_is_drawn_and_each_ends_as_interrupted_and_not_as_told(make):
+    trials, paths, _ = make()
+    _, running = trials.draw(), trials.draw()
+    trials.interrupt()
+    assert trials.is_exhausted
+    assert not trials.report(running.trial, at(1, 1.0))
+    trials.ended(running.trial, result("running", at(1, 1.0)))
+    trials.abandon()
+    assert {row["state"] for row in table(paths).values()} == {"interrupted"}
+    assert {frozen.state.name for frozen in told(paths).values()} == {"RUNNING"}
+
+
+def test_no_more_trials_are_drawn_than_asked_for(make):
+    trials, _, _ = make()
+    while not trials.is_exhausted:
+        trials.draw()
+    assert len(trials.records) == 9

@@ -1,0 +1,248 @@
+"""The simulator worker, spoken to directly, as the trial actor does."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import yaml
+from conftest import wait_for
+
+from go1_sweep import checkpoint, protocol
+from go1_sweep.paths import TrialPaths
+from go1_sweep.sweep.worker_process import WorkerFailed, WorkerProcess
+
+TIMEOUT = 240.0
+
+
+def request(folder: Path, trial: str = "a", **changes) -> protocol.Train:
+    (folder / trial).mkdir(parents=True, exist_ok=True)
+    fields = {
+        "trial": trial,
+        "folder": str(folder / trial),
+        "task": "flat",
+        "parameters": {},
+        "seed": 7,
+        "budget_unit": "iterations",
+        "budget_max": 4,
+        "checkpoints_at": [],
+        "metric": "mean_reward",
+        "mode": "max",
+        "window": 2,
+    }
+    return protocol.Train(**{**fields, **changes})
+
+
+class Talk:
+    """A worker, and the actor's half of the conversation."""
+
+    def __init__(self, simulator: str, log: Path) -> None:
+        self.worker = WorkerProcess(simulator, "cpu", log)
+        self.hello = self.receive()
+
+    def receive(self) -> protocol.Message:
+        return self.worker.receive(TIMEOUT)
+
+    def begin(self, train: protocol.Train) -> None:
+        self.worker.send(train)
+        assert self.receive() == protocol.Started(train.trial)
+
+    def train(self, train: protocol.Train) -> protocol.Ended:
+        self.begin(train)
+        while isinstance(message := self.receive(), protocol.Report):
+            self.worker.send(protocol.Continue(train.trial))
+        assert isinstance(message, protocol.Ended)
+        return message
+
+
+@pytest.fixture
+def talk(tmp_path):
+    talks: list[Talk] = []
+
+    def start(simulator: str = "fake") -> Talk:
+        talks.append(Talk(simulator, tmp_path / f"worker{len(talks)}.log"))
+        return talks[-1]
+
+    yield start
+    for each in talks:
+        each.worker.close()
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with open(TrialPaths(folder).logs, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_times(folder: Path) -> list[dict[str, str]]:
+    timed = ("train_seconds", "steps_per_second", "Perf/")
+    return [{k: v for k, v in row.items() if not k.startswith(timed)} for row in rows(folder)]
+
+
+def test_a_trial_leaves_what_rsl_rl_users_know_and_the_manifest_names_complete_files(talk, tmp_path):
+    ended = talk().train(request(tmp_path, checkpoints_at=[3.0], parameters={"save_interval": 2}))
+    paths = TrialPaths(tmp_path / "a")
+
+    assert (ended.state, ended.progress.iterations) == ("completed", 4)
+    assert [row["iteration"] for row in rows(paths.folder)] == ["1", "2", "3", "4"]
+    assert [json.loads(line)["iterations"] for line in paths.progress.read_text().splitlines()] == [1, 2, 3, 4]
+    assert list(paths.folder.glob("events.out.tfevents*"))
+    assert "Learning iteration" in paths.worker_log.read_text()
+    published = checkpoint.read_manifest(paths)
+    assert [entry.file for entry in published] == ["model_2.pt", "model_3.pt", "model_4.pt"]
+    for entry in published:
+        assert (paths.folder / entry.file).stat().st_size == entry.size
+        assert torch.load(paths.folder / entry.file, weights_only=True)["iter"] == entry.progress.iterations
+    assert sorted(p.name for p in paths.folder.glob("*.pt")) == [entry.file for entry in published]
+
+
+def test_the_score_is_the_mean_over_the_window_and_the_progress_adds_up(talk, tmp_path):
+    ended = talk().train(request(tmp_path, budget_max=5, window=3))
+    rewards = [float(row["mean_reward"]) for row in rows(tmp_path / "a")]
+    assert ended.progress.score == pytest.approx(sum(rewards[-3:]) / 3)
+    assert ended.progress.env_steps == 5 * 32 * 8
+    assert float(rows(tmp_path / "a")[-1]["train_seconds"]) == pytest.approx(ended.progress.train_seconds, abs=1e-5)
+
+
+def test_config_yaml_is_safe_yaml_with_the_seed_the_parameters_and_the_resolved_configuration(talk, tmp_path):
+    talk().train(request(tmp_path, budget_max=1, parameters={"learning_rate": 2e-3}))
+    config = yaml.safe_load(TrialPaths(tmp_path / "a").config.read_text())
+    assert config["seed"] == 7
+    assert config["parameters"] == {"learning_rate": 2e-3}
+    assert config["agent"]["algorithm"]["learning_rate"] == 2e-3
+    assert config["agent"]["algorithm"]["class_name"] == "PPO", "written before the runner pops from it"
+    assert set(config["versions"]) == {"torch", "rsl-rl-lib"}
+
+
+@pytest.mark.parametrize(("unit", "maximum", "iterations"), [("env_steps", 600, 3), ("iterations", 3, 3)])
+def test_the_budget_ends_with_the_iteration_that_reaches_it(talk, tmp_path, unit, maximum, iterations):
+    ended = talk().train(request(tmp_path, budget_unit=unit, budget_max=maximum))
+    assert (ended.state, ended.progress.iterations) == ("completed", iterations)
+
+
+def test_train_seconds_count_training_alone(talk, tmp_path):
+    slow = {"env.step_seconds": 0.02, "num_steps_per_env": 5}
+    ended = talk().train(request(tmp_path, budget_unit="train_seconds", budget_max=0.35, parameters=slow))
+    assert 3 <= ended.progress.iterations <= 4, "0.1 s an iteration and a little"
+    assert ended.progress.train_seconds >= 0.35
+
+
+def test_the_worker_is_at_most_one_iteration_ahead_and_drops_it_when_stopped(talk, tmp_path):
+    ahead = talk()
+    ahead.begin(request(tmp_path, budget_max=1000))
+    assert isinstance(ahead.receive(), protocol.Report)
+    with pytest.raises(WorkerFailed, match="said nothing"):
+        ahead.worker.receive(1.0)  # hundreds of iterations would fit into this second
+    ahead.worker.send(protocol.Stop("a"))
+    ended = ahead.receive()
+    assert isinstance(ended, protocol.Ended)
+    assert (ended.state, ended.progress.iterations) == ("stopped", 1)
+    assert len(rows(tmp_path / "a")) == 1
+    assert ahead.train(request(tmp_path, "b")).state == "completed", "the worker is fit for the next trial"
+
+
+def test_a_trial_without_a_score_has_failed_and_says_which_metric_is_missing(talk, tmp_path):
+    ended = talk().train(request(tmp_path, metric="Curriculum/heigth"))
+    assert (ended.state, ended.progress.score) == ("failed", None)
+    assert "Curriculum/heigth" in ended.why
+
+
+def test_what_the_task_adds_can_be_the_metric(talk, tmp_path):
+    ended = talk().train(request(tmp_path, metric="Curriculum/level"))
+    assert ended.state == "completed"
+    assert ended.progress.score == pytest.approx(
+        sum(float(row["Curriculum/level"]) for row in rows(tmp_path / "a")[-2:]) / 2
+    )
+
+
+def test_a_column_that_comes_late_is_there_for_all_rows(talk, tmp_path):
+    talk().train(request(tmp_path, parameters={"env.episode_steps": 20, "num_steps_per_env": 4}, budget_max=8))
+    table = rows(tmp_path / "a")
+    assert [row["iteration"] for row in table] == [str(i) for i in range(1, 9)]
+    assert table[0]["mean_reward"] == "" or float(table[0]["mean_reward"]) > 0
+    assert float(table[-1]["mean_reward"]) > 0
+
+
+def test_the_check_finds_tasks_and_judges_each_setting(talk):
+    checking = talk()
+    checking.worker.send(protocol.Check("flat", [{"learning_rate": 1e-3}, {"env.nmu_envs": 3}]))
+    answer = checking.receive()
+    assert isinstance(answer, protocol.Checked)
+    assert (answer.task_id, answer.errors[0]) == ("Fake-Flat-Unitree-Go1", "")
+    assert "did you mean 'num_envs'" in answer.errors[1]
+    checking.worker.send(protocol.Check("flat2", []))
+    answer = checking.receive()
+    assert isinstance(answer, protocol.Checked)
+    assert "did you mean 'flat'" in answer.error
+
+
+def test_closing_the_pipe_ends_the_worker_with_all_that_it_started(talk, tmp_path):
+    closing = talk()
+    process = psutil.Process(closing.worker._process.pid)
+    closing.begin(request(tmp_path, parameters={"env.fault": "child", "env.fault_iteration": 1}, budget_max=10**6))
+    closing.receive()
+    children = wait_for(process.children, 10, "the child")
+    closing.worker.close()
+    assert not process.is_running()
+    wait_for(lambda: not any(child.is_running() for child in children), 10, "the end of the child")
+
+
+def test_a_missing_interpreter_is_said_in_one_line(tmp_path):
+    with pytest.raises(WorkerFailed, match="/no/such/python cannot be started"):
+        WorkerProcess("fake", "cpu", tmp_path / "log", python="/no/such/python")
+
+
+def test_a_worker_in_another_interpreter_gets_our_package_alone(talk, tmp_path):
+    import sys
+
+    os.environ["PYTHONPATH"] = str(tmp_path)
+    try:
+        worker = WorkerProcess("fake", "cpu", tmp_path / "log", python=sys.executable)
+        worker.receive(TIMEOUT)
+        path = psutil.Process(worker._process.pid).environ()["PYTHONPATH"].split(os.pathsep)
+        assert len(path) == 1
+        assert [each.name for each in Path(path[0]).iterdir()] == ["go1_sweep"]
+        worker.close()
+    finally:
+        del os.environ["PYTHONPATH"]
+
+
+def test_killed_by_a_signal_is_said_by_its_name(talk, tmp_path):
+    killed = talk()
+    os.kill(killed.worker._process.pid, signal.SIGKILL)
+    with pytest.raises(WorkerFailed, match=r"killed by signal 9 \(SIGKILL\)"):
+        killed.receive()
+
+
+mjlab = pytest.mark.skipif(
+    not pytest.importorskip("importlib.util").find_spec("mjlab"), reason="mjlab is not installed"
+)
+
+
+@mjlab
+@pytest.mark.timeout(900)
+def test_a_reused_worker_repeats_a_fresh_one(talk, tmp_path):
+    """Losses and rewards to the last digit, with a trial of another env count in between (mjlab on the CPU)."""
+    fresh, reused = talk("mjlab"), talk("mjlab")
+    assert fresh.train(request(tmp_path, "fresh", parameters={"num_envs": 8}, budget_max=3)).state == "completed"
+    reused.train(request(tmp_path, "first", parameters={"num_envs": 16}, budget_max=2, seed=1))
+    reused.train(request(tmp_path, "again", parameters={"num_envs": 8}, budget_max=3))
+
+    assert without_times(tmp_path / "again") == without_times(tmp_path / "fresh")
+    columns = without_times(tmp_path / "fresh")[-1]
+    assert all(columns[name] for name in ("mean_reward", "value_loss", "surrogate_loss", "entropy", "kl"))
+
+
+@mjlab
+def test_training_with_mjlab_loads_no_opengl(talk, tmp_path):
+    worker = talk("mjlab")
+    worker.begin(request(tmp_path, parameters={"num_envs": 4}))
+    worker.receive()
+    pid = worker.worker._process.pid
+    assert psutil.Process(pid).environ()["MUJOCO_GL"] == "disable"
+    assert "libEGL" not in Path(f"/proc/{pid}/maps").read_text()
