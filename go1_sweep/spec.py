@@ -1,8 +1,9 @@
 """The sweep file: its models and its defaults.
 
 ``load`` gives a spec whose defaults are all resolved, or one message with the line and the dotted path
-of what is wrong: a key or a type here, what keys mean together in ``spec_rules.py``. What only a simulator can say (does the task exist, does its configuration have that
-parameter) is asked of it before anything starts, in ``sweep/preflight.py``.
+of what is wrong: a wrong key or type is found here, what entries mean together in ``spec_rules.py``. What
+only a simulator can say (does the task exist, does its configuration have that parameter) is asked of it
+before anything starts, in ``sweep/preflight.py``.
 """
 
 from __future__ import annotations
