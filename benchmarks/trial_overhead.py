@@ -1,10 +1,13 @@
 """What a trial costs beside the same ``runner.learn`` called directly.
 
-Both run at the same time, one core (or one GPU) each, with the same seed and so with the same physics: iteration n of
-the one is iteration n of the other. Prints and keeps the median over n of (interval between the ends of
-iterations n and n+1 in the trial) / (the same in the direct run).
+Both run at the same time, one core (or one GPU) each, with the same seed: on the CPU the physics is the
+same too, so that iteration n of the one is iteration n of the other. A second round swaps the GPUs. The
+figure is the median, over all n, of (seconds from the end of iteration n-1 to the end of n in the trial) /
+(the same in the direct run). Because physics on a GPU is not repeatable and its pace varies, the seconds
+that pass outside rsl_rl's own collection and learning times are given as well: what is logged, reported
+and saved after each iteration, by us on the one side and by rsl_rl on the other.
 
-    python benchmarks/trial_overhead.py [--num_envs 32] [--iterations 40] [--out FILE]
+    python benchmarks/trial_overhead.py [--num_envs 32] [--iterations 40] [--device cuda:0] [--out FILE]
 """
 
 from __future__ import annotations
@@ -19,12 +22,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-TASK, SEED = "flat", 0
+TASK = "flat"
+ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One iteration: its wall seconds, and those of them that rsl_rl calls collection and learning."""
+
+    wall: float
+    training: float
 
 
 def main() -> None:
@@ -40,16 +53,51 @@ def main() -> None:
     if options.direct:
         direct(options)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        result = side_by_side(options, Path(folder))
+    trial: list[Iteration] = []
+    alone: list[Iteration] = []
+    config: dict[str, Any] = {}
+    for round_number in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            config = side_by_side(options, Path(folder), round_number, trial, alone)
+    result = summary(options, trial, alone, config)
     print(json.dumps(result, indent=1))
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def side_by_side(options: argparse.Namespace, folder: Path) -> dict:
-    """Run the sweep of one trial and the direct training together; compare their intervals."""
-    from go1_sweep.sweep.trials import _seed
+def summary(
+    options: argparse.Namespace, trial: list[Iteration], alone: list[Iteration], config: dict[str, Any]
+) -> dict[str, Any]:
+    """The figures of both sides."""
+    ratios = [ours.wall / theirs.wall for ours, theirs in zip(trial, alone, strict=True)]
+    flags = f"--num_envs {options.num_envs} --iterations {options.iterations} --device {options.device}"
+    return {
+        "command": f"python benchmarks/trial_overhead.py {flags}",
+        "median_ratio": round(statistics.median(ratios), 4),
+        "quartiles": [round(quartile, 4) for quartile in statistics.quantiles(ratios, n=4)],
+        "iterations": len(ratios),
+        "trial": side(trial),
+        "direct": side(alone),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {config['device_name']}",
+        "versions": config["versions"],
+    }
+
+
+def side(iterations: list[Iteration]) -> dict[str, float]:
+    """The median seconds of one side, per iteration."""
+    outside = [iteration.wall - iteration.training for iteration in iterations]
+    return {
+        "median_seconds": round(statistics.median(iteration.wall for iteration in iterations), 4),
+        "median_seconds_outside_training": round(statistics.median(outside), 4),
+        "mean_seconds_outside_training": round(statistics.mean(outside), 4),
+    }
+
+
+def side_by_side(
+    options: argparse.Namespace, folder: Path, round_number: int, trial: list[Iteration], alone: list[Iteration]
+) -> dict[str, Any]:
+    """Run the sweep of one trial and the direct training together; append their iterations."""
+    from go1_sweep.sweep.trials import training_seed
 
     spec = {
         "name": "overhead",
@@ -63,59 +111,52 @@ def side_by_side(options: argparse.Namespace, folder: Path) -> dict:
         "storage": str(folder),
     }
     (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
-    common = ["--num_envs", str(options.num_envs), "--iterations", str(options.iterations), "--device", options.device]
-    seed = ["--seed", str(_seed(0, "0000"))]
+    flags = ["--num_envs", str(options.num_envs), "--iterations", str(options.iterations), "--device", options.device]
     commands = [
         [sys.executable, "-m", "go1_sweep", "run", str(folder / "spec.yaml")],
-        [sys.executable, __file__, *common, *seed, "--direct", str(folder / "direct")],
+        [sys.executable, __file__, *flags, "--seed", str(training_seed(0, "0000")), "--direct", str(folder / "direct")],
     ]
     running = []
-    for gpu, command in enumerate(commands):  # one GPU each, where they train on GPUs
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MUJOCO_GL": "disable", "CUDA_VISIBLE_DEVICES": str(gpu)}
+    for number, command in enumerate(commands):
+        gpu = {"CUDA_VISIBLE_DEVICES": str((number + round_number) % 2)}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MUJOCO_GL": "disable", **gpu}
         running.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL))
     if any(process.wait() for process in running):
         raise SystemExit("one of the two sides failed")
-    trial_lines = (folder / "overhead/trials/0000/progress.jsonl").read_text().splitlines()
-    trial = intervals([json.loads(line)["time"] for line in trial_lines])
-    alone = intervals(json.loads((folder / "direct/times.json").read_text()))
-    trial_config = yaml.safe_load((folder / "overhead/trials/0000/config.yaml").read_text())
-    ratios = [a / b for a, b in zip(trial, alone, strict=True)]
-    return {
-        "command": f"python benchmarks/trial_overhead.py {' '.join(common)}",
-        "median_ratio": round(statistics.median(ratios), 4),
-        "quartiles": [round(q, 4) for q in statistics.quantiles(ratios, n=4)],
-        "iterations": len(ratios),
-        "median_seconds": {"trial": round(statistics.median(trial), 4), "direct": round(statistics.median(alone), 4)},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {trial_config['device_name']}",
-        "versions": trial_config["versions"],
-    }
+    lines = (folder / "overhead/trials/0000/progress.jsonl").read_text().splitlines()
+    trial += iterations([(line["time"], line["train_seconds"]) for line in map(json.loads, lines)])
+    alone += iterations(json.loads((folder / "direct/times.json").read_text()))
+    return yaml.safe_load((folder / "overhead/trials/0000/config.yaml").read_text())
 
 
 def direct(options: argparse.Namespace) -> None:
-    """The same training without a sweep: rsl_rl's own loop, logger and checkpoints."""
+    """The same training without a sweep: rsl_rl's own loop, console output, TensorBoard and checkpoints."""
     from go1_sweep.simulators.mjlab import Mjlab
 
     simulator = Mjlab()
     config = simulator.load_config(simulator.resolve(TASK))
     simulator.apply(config, {"num_envs": options.num_envs})
     env = simulator.make_env(config, options.seed, options.device)
-    writer = {"class_name": "go1_sweep.trial.progress:ScalarWriter"}
-    runner = simulator.make_runner(env, config, options.direct, writer)
-    times: list[float] = []
+    runner = simulator.make_runner(env, config, options.direct, writer="tensorboard")
+    runner.logger.git_status_repos.clear()
+    ends: list[tuple[float, float]] = []
     log = runner.logger.log
 
     def log_and_note(*args: Any, **kwargs: Any) -> None:
         log(*args, **kwargs)
-        times.append(time.time())
+        ends.append((time.time(), runner.logger.tot_time))
 
     runner.logger.log = log_and_note
     runner.learn(options.iterations, init_at_random_ep_len=True)
-    (options.direct / "times.json").write_text(json.dumps(times))
+    (options.direct / "times.json").write_text(json.dumps(ends))
 
 
-def intervals(times: list[float]) -> list[float]:
-    """Seconds between neighbours; the first iteration, which loads kernels, is left out."""
-    return [b - a for a, b in itertools.pairwise(times[1:])]
+def iterations(ends: list[tuple[float, float]]) -> list[Iteration]:
+    """From (wall time, training seconds so far) at each end; the first two load kernels and are left out."""
+    return [
+        Iteration(time_b - time_a, train_b - train_a)
+        for (time_a, train_a), (time_b, train_b) in itertools.pairwise(ends[1:])
+    ]
 
 
 if __name__ == "__main__":

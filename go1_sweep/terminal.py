@@ -68,7 +68,8 @@ class Terminal:
 
     def ended(self, record: TrialRecord) -> None:
         """A trial is over, and why."""
-        used = f"{record.progress.used(self._budget_unit):g} of {self._budget_max:g} {self._budget_unit}"
+        decimals = 1 if self._budget_unit == "train_seconds" else 0
+        used = f"{record.progress.used(self._budget_unit):.{decimals}f} of {self._budget_max:g} {self._budget_unit}"
         color = COLORS.get(record.state, "default")
         self._event(
             f"{_title(record)} [{color}]{record.state}[/]: score {_number(record.progress.score)}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
 import signal
@@ -219,9 +220,7 @@ def test_killed_by_a_signal_is_said_by_its_name(talk, tmp_path):
         killed.receive()
 
 
-mjlab = pytest.mark.skipif(
-    not pytest.importorskip("importlib.util").find_spec("mjlab"), reason="mjlab is not installed"
-)
+mjlab = pytest.mark.skipif(importlib.util.find_spec("mjlab") is None, reason="mjlab is not installed")
 
 
 @mjlab

@@ -110,7 +110,9 @@ class Simulator(ABC):
         """
 
     @abstractmethod
-    def make_runner(self, env: VecEnv, config: TaskConfig, log_dir: Path, writer: dict[str, Any]) -> OnPolicyRunner:
+    def make_runner(
+        self, env: VecEnv, config: TaskConfig, log_dir: Path, writer: dict[str, Any] | str
+    ) -> OnPolicyRunner:
         """The rsl_rl runner of the task, logging through ``writer`` (an rsl_rl ``logger`` configuration).
 
         ``config`` stays as it is: the runner gets a copy that it may change.

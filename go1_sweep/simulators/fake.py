@@ -202,6 +202,8 @@ class Fake(Simulator):
         """The tiny environment."""
         return FakeEnv(config, seed, device)
 
-    def make_runner(self, env: VecEnv, config: TaskConfig, log_dir: Path, writer: dict[str, Any]) -> OnPolicyRunner:
+    def make_runner(
+        self, env: VecEnv, config: TaskConfig, log_dir: Path, writer: dict[str, Any] | str
+    ) -> OnPolicyRunner:
         """rsl_rl's own runner."""
         return OnPolicyRunner(env, asdict(config.agent) | {"logger": writer}, str(log_dir), str(env.device))

@@ -83,7 +83,9 @@ class Mjlab(Simulator):
         env = ManagerBasedRlEnv(config.env, device=device)
         return RslRlVecEnvWrapper(env, clip_actions=config.agent.clip_actions)
 
-    def make_runner(self, env: VecEnv, config: TaskConfig, log_dir: Path, writer: dict[str, Any]) -> OnPolicyRunner:
+    def make_runner(
+        self, env: VecEnv, config: TaskConfig, log_dir: Path, writer: dict[str, Any] | str
+    ) -> OnPolicyRunner:
         """The runner class that the task registered."""
         runner_class = registry.load_runner_cls(config.task_id) or MjlabOnPolicyRunner
         train_cfg = asdict(config.agent) | {"logger": writer}

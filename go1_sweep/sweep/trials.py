@@ -87,7 +87,7 @@ class Trials:
         else:
             trial, drawn = self._search.draw()
             parameters = {**self._spec.search.fixed, **drawn}
-        record = TrialRecord(trial, parameters, _seed(self._spec.search.seed, trial))
+        record = TrialRecord(trial, parameters, training_seed(self._spec.search.seed, trial))
         self.records[trial] = record
         self._write()
         return record
@@ -169,7 +169,7 @@ class Trials:
         write_atomically(self._paths.trials_table, text.getvalue())
 
 
-def _seed(sweep_seed: int, trial: str) -> int:
+def training_seed(sweep_seed: int, trial: str) -> int:
     """The trial's training seed, in [0, 2**31)."""
     digest = hashlib.sha256(f"{sweep_seed}/{trial}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

@@ -15,6 +15,8 @@ from pathlib import Path
 import go1_sweep
 from go1_sweep import protocol
 
+PACKAGE = Path(go1_sweep.__file__).resolve().parent
+
 END_SECONDS = 5.0
 """How long a worker may take to end itself when its pipe was closed."""
 
@@ -46,8 +48,7 @@ class WorkerProcess:
             WorkerFailed: the interpreter cannot be started.
         """
         self._log = log
-        self._staged = tempfile.TemporaryDirectory(prefix="go1_sweep-")
-        Path(self._staged.name, "go1_sweep").symlink_to(Path(go1_sweep.__file__).parent)
+        self._staged = _staged() if python else None
         incoming, child_out = os.pipe()
         child_in, outgoing = os.pipe()
         self._incoming, self._outgoing = incoming, outgoing
@@ -70,13 +71,13 @@ class WorkerProcess:
                     stdout=output,
                     stderr=output,
                     pass_fds=(child_in, child_out),
-                    env=_environment(self._staged.name, python, threads),
+                    env=_environment(self._staged.name if self._staged else None, threads),
                     start_new_session=True,
                 )
         except OSError as error:
             os.close(incoming)
             os.close(outgoing)
-            self._staged.cleanup()
+            self._remove_staged()
             raise WorkerFailed(f"{command[0]} cannot be started: {error.strerror}") from None
         finally:
             os.close(child_in)
@@ -143,7 +144,11 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._staged.cleanup()
+        self._remove_staged()
+
+    def _remove_staged(self) -> None:
+        if self._staged is not None:
+            self._staged.cleanup()
 
     def _how_it_ended(self) -> str:
         """What became of a worker whose pipe closed."""
@@ -157,11 +162,21 @@ class WorkerProcess:
         return f"the simulator worker was killed by signal {-code} ({name})"
 
 
-def _environment(staged: str, python: str | None, threads: int) -> dict[str, str]:
-    """The worker's environment: our package first on its path, and nothing else of ours in another interpreter."""
+def _staged() -> tempfile.TemporaryDirectory[str]:
+    """A folder with our package and nothing else, for the path of another interpreter."""
+    folder = tempfile.TemporaryDirectory(prefix="go1_sweep-")
+    Path(folder.name, PACKAGE.name).symlink_to(PACKAGE)
+    return folder
+
+
+def _environment(staged: str | None, threads: int) -> dict[str, str]:
+    """The worker's environment.
+
+    Another interpreter gets the staged package alone on its path; ours keeps the path that it has.
+    """
     environment = {key: value for key, value in os.environ.items() if key not in CLEARED}
-    inherited = os.environ.get("PYTHONPATH") if python is None else None
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (staged, inherited)))
+    ours = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = staged or os.pathsep.join(ours)
     environment["OMP_NUM_THREADS"] = str(threads)
     # Training draws nothing, and mjlab would load EGL, which not every machine has.
     environment["MUJOCO_GL"] = "disable"
