@@ -1,5 +1,5 @@
 # Two commands set up everything: `make quickstart` (a real sweep) and `make test`. Both make .venv first.
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
 BIN := .venv/bin
 
 .PHONY: setup quickstart test check bench clean
@@ -26,4 +26,4 @@ bench: setup
 	$(BIN)/python benchmarks/trial_overhead.py
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv

@@ -1,8 +1,8 @@
 """What a trial costs beside the same ``runner.learn`` called directly.
 
-Both run at the same time, one core (or one GPU) each, with the same seed: on the CPU the physics is the
-same too, so that iteration n of the one is iteration n of the other. A second round swaps the GPUs. The
-figure is the median, over all n, of (seconds from the end of iteration n-1 to the end of n in the trial) /
+Both run at the same time, one core (or one of two GPUs) each, with the same seed: on the CPU the physics
+is the same too, so that iteration n of the one is iteration n of the other. A second round swaps the GPUs.
+The figure is the median, over all n, of (seconds from the end of iteration n-1 to the end of n in the trial) /
 (the same in the direct run). Because physics on a GPU is not repeatable and its pace varies, the seconds
 that pass outside rsl_rl's own collection and learning times are given as well: what is logged, reported
 and saved after each iteration, by us on the one side and by rsl_rl on the other.
@@ -121,7 +121,7 @@ def side_by_side(
         gpu = {"CUDA_VISIBLE_DEVICES": str((number + round_number) % 2)}
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MUJOCO_GL": "disable", **gpu}
         running.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL))
-    if any(process.wait() for process in running):
+    if any([process.wait() for process in running]):
         raise SystemExit("one of the two sides failed")
     lines = (folder / "overhead/trials/0000/progress.jsonl").read_text().splitlines()
     trial += iterations([(line["time"], line["train_seconds"]) for line in map(json.loads, lines)])

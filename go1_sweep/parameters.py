@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from go1_sweep.errors import did_you_mean
-from go1_sweep.yaml_file import shown
+from go1_sweep.yaml_file import in_yaml
 
 Value = bool | int | float | str
 """What a parameter can be set to."""
@@ -98,15 +98,15 @@ def check_value(name: str, value: Value) -> Value:
     parameter = PARAMETERS[name]
     if parameter.type is str:
         if value not in parameter.choices:
-            raise ValueError(f"expected {' or '.join(map(shown, parameter.choices))}, not {shown(value)}")
+            raise ValueError(f"expected {' or '.join(map(in_yaml, parameter.choices))}, not {in_yaml(value)}")
         return value
     if isinstance(value, bool | str) or not math.isfinite(value):
-        raise ValueError(f"expected a number ({parameter.meaning}), not {shown(value)}")
+        raise ValueError(f"expected a number ({parameter.meaning}), not {in_yaml(value)}")
     if parameter.type is int and value != int(value):
-        raise ValueError(f"expected a whole number ({parameter.meaning}), not {shown(value)}")
+        raise ValueError(f"expected a whole number ({parameter.meaning}), not {in_yaml(value)}")
     too_low = value <= parameter.low if parameter.open_low else value < parameter.low
     if too_low or value > parameter.high:
-        raise ValueError(f"must be {_bounds(parameter)}, not {shown(value)}")
+        raise ValueError(f"must be {_bounds(parameter)}, not {in_yaml(value)}")
     return parameter.type(value)
 
 

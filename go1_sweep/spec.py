@@ -29,34 +29,34 @@ from go1_sweep import parameters, spec_rules, yaml_file
 from go1_sweep.errors import BadInput, did_you_mean
 from go1_sweep.parameters import Value
 from go1_sweep.space import DISTRIBUTIONS, Choice, Dimension, Range, Space
-from go1_sweep.yaml_file import shown
+from go1_sweep.yaml_file import in_yaml
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"expected a number, not {shown(value)}")
+        raise ValueError(f"expected a number, not {in_yaml(value)}")
     if not math.isfinite(value):
-        raise ValueError(f"expected a finite number, not {shown(value)}")
+        raise ValueError(f"expected a finite number, not {in_yaml(value)}")
     return value
 
 
 def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or _number(value) != int(value):
-        raise ValueError(f"expected a whole number, not {shown(value)}")
+        raise ValueError(f"expected a whole number, not {in_yaml(value)}")
     return int(value)
 
 
 def _word(value: Any) -> str:
     if isinstance(value, int | float):
-        raise ValueError(f"expected text, not {shown(value)} (in quotes it is text)")
+        raise ValueError(f"expected text, not {in_yaml(value)} (in quotes it is text)")
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"expected text, not {shown(value)}")
+        raise ValueError(f"expected text, not {in_yaml(value)}")
     return value
 
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"expected true or false, not {shown(value)}")
+        raise ValueError(f"expected true or false, not {in_yaml(value)}")
     return value
 
 
@@ -64,19 +64,19 @@ def _value(value: Any) -> Value:
     if isinstance(value, bool | str):
         return value
     if not isinstance(value, int | float):
-        raise ValueError(f"expected a number, text, true or false, not {shown(value)}")
+        raise ValueError(f"expected a number, text, true or false, not {in_yaml(value)}")
     return _number(value)
 
 
 def _gpus(value: Any) -> Any:
     if isinstance(value, bool | float):  # Python's True equals 1
-        raise ValueError(f"expected 'auto', 0 or 1, not {shown(value)}")
+        raise ValueError(f"expected 'auto', 0 or 1, not {in_yaml(value)}")
     return value
 
 
 def _baseline(value: Any) -> Any:
     if not isinstance(value, bool | dict):
-        raise ValueError(f"expected true, false or a mapping of parameters to values, not {shown(value)}")
+        raise ValueError(f"expected true, false or a mapping of parameters to values, not {in_yaml(value)}")
     return value if isinstance(value, dict) else {} if value else None
 
 
@@ -194,10 +194,10 @@ class Spec(_Section):
         """The interpreter that the spec names for its simulator; ``None``: the current one."""
         return getattr(getattr(self, self.simulator, None), "python", None)
 
-    def rungs(self) -> Sequence[float]:
+    def rungs(self) -> list[int]:
         """The budgets at which trials are compared, rising; none where ``scheduler`` is ``none``.
 
-        Whole numbers where the budget is counted in iterations or steps.
+        Whole numbers in every unit, as Optuna's steps are.
 
         The last one leaves at least a factor to the end: a stop after it would save too little
         (Li et al., MLSys 2020, with ``grace * max`` as the minimum resource).
@@ -208,7 +208,7 @@ class Spec(_Section):
         # The first times factor^i, up to max / factor; 1e-9 is for a grace of exactly factor^-n.
         count = math.floor(-math.log(stopping.grace) / math.log(stopping.reduction_factor) + 1e-9)
         rungs = [stopping.grace * self.budget.max * stopping.reduction_factor**i for i in range(count)]
-        return rungs if self.budget.unit == "train_seconds" else sorted({math.ceil(rung - 1e-6) for rung in rungs})
+        return sorted({whole for rung in rungs if (whole := math.ceil(rung - 1e-6)) < self.budget.max})
 
     def to_yaml(self) -> str:
         """The spec as a sweep file."""
@@ -281,19 +281,19 @@ def _message(details: ErrorDetails) -> str:
         case "missing":
             return "is missing"
         case "model_type" | "dict_type":
-            return f"expected a mapping of keys to values, not {shown(details['input'])}"
+            return f"expected a mapping of keys to values, not {in_yaml(details['input'])}"
         case "list_type":
-            return f"expected a list, not {shown(details['input'])}"
+            return f"expected a list, not {in_yaml(details['input'])}"
         case "literal_error":
-            return f"expected {context['expected']}, not {shown(details['input'])}"
+            return f"expected {context['expected']}, not {in_yaml(details['input'])}"
         case "value_error":
             return str(context["error"])
         case "greater_than":
-            return f"must be above {context['gt']:g}, not {shown(details['input'])}"
+            return f"must be above {context['gt']:g}, not {in_yaml(details['input'])}"
         case "greater_than_equal":
-            return f"must be at least {context['ge']:g}, not {shown(details['input'])}"
+            return f"must be at least {context['ge']:g}, not {in_yaml(details['input'])}"
         case "less_than":
-            return f"must be below {context['lt']}, not {shown(details['input'])}"
+            return f"must be below {context['lt']}, not {in_yaml(details['input'])}"
     return details["msg"]
 
 

@@ -10,7 +10,7 @@ from go1_sweep.errors import did_you_mean
 from go1_sweep.parameters import Value
 from go1_sweep.simulators import SIMULATORS
 from go1_sweep.space import DISTRIBUTIONS, parents_first
-from go1_sweep.yaml_file import shown
+from go1_sweep.yaml_file import in_yaml
 
 if TYPE_CHECKING:
     from go1_sweep.spec import ParameterSpec, SearchSpec, Spec
@@ -60,7 +60,7 @@ def _check_budget(spec: Spec) -> None:
     if budget.unit != "train_seconds" and budget.max != int(budget.max):
         raise BrokenRule(("budget", "max"), f"{budget.unit} are whole numbers, not {budget.max}")
     if grace > 1:
-        message = f"is the part of budget.max before the first stop, so at most 1, not {shown(grace)}"
+        message = f"is the part of budget.max before the first stop, so at most 1, not {in_yaml(grace)}"
         raise BrokenRule(("early_stopping", "grace"), message)
 
 
@@ -110,16 +110,16 @@ def _choice_problem(values: list[Value]) -> str | None:
     if not values:
         return "a choice needs at least one value"
     twice = [value for value, count in Counter(values).items() if count > 1]
-    return f"{shown(twice[0])} stands twice" if twice else None
+    return f"{in_yaml(twice[0])} stands twice" if twice else None
 
 
 def _range_problem(values: list[float], log: bool) -> str | None:
     if len(values) != 2:
-        return f"a range is [low, high], not {shown(values)}"
+        return f"a range is [low, high], not {in_yaml(values)}"
     low, high = values
     if low >= high:
-        return f"low must be below high, not {shown(values)}"
-    return f"a logarithmic range starts above 0, not at {shown(low)}" if log and low <= 0 else None
+        return f"low must be below high, not {in_yaml(values)}"
+    return f"a logarithmic range starts above 0, not at {in_yaml(low)}" if log and low <= 0 else None
 
 
 def _check_condition(path: tuple[str, ...], search: SearchSpec, name: str, parent: str, allowed: list[Value]) -> None:
@@ -136,5 +136,5 @@ def _check_condition(path: tuple[str, ...], search: SearchSpec, name: str, paren
     for value in allowed:
         if value not in choice:
             raise BrokenRule(
-                path, f"{shown(value)} is not among the choices of {parent}: {', '.join(map(shown, choice))}"
+                path, f"{in_yaml(value)} is not among the choices of {parent}: {', '.join(map(in_yaml, choice))}"
             )

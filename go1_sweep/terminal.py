@@ -64,7 +64,7 @@ class Terminal:
 
     def started(self, record: TrialRecord) -> None:
         """A trial has a slot."""
-        self._event(f"{_title(record)} started: {_parameters(record) or 'the defaults of the task'}")
+        self._event(f"{_title(record.trial)} started: {_parameters(record) or 'the defaults of the task'}")
 
     def ended(self, record: TrialRecord) -> None:
         """A trial is over, and why."""
@@ -72,10 +72,10 @@ class Terminal:
         used = f"{record.progress.used(self._budget_unit):.{decimals}f} of {self._budget_max:g} {self._budget_unit}"
         color = COLORS.get(record.state, "default")
         self._event(
-            f"{_title(record)} [{color}]{record.state}[/]: score {_number(record.progress.score)}, "
+            f"{_title(record.trial)} [{color}]{record.state}[/]: score {_number(record.progress.score)}, "
             f"{used}; {escape(record.why)}"
         )
-        for line in record.evidence[-5:]:
+        for line in record.evidence:
             self._say(f"             | {escape(line)}")
 
     def note(self, text: str) -> None:
@@ -85,14 +85,14 @@ class Terminal:
     def result(self, paths: SweepPaths, result: dict[str, Any]) -> None:
         """The winner, its parameters, its numbers and where its checkpoint is."""
         states = ", ".join(f"{count} {state}" for state, count in result["states"].items())
-        self._say(f"[bold]Done[/] in {_clock(result['seconds']['wall'])}: {states}")
+        self._say(f"[bold]Done[/] in {_clock(time.monotonic() - self._began)}: {states}")
         winner, baseline = result["winner"], result["baseline"]
         if winner is None:
             return
         self._say(
-            f"[bold]Winner[/]: trial {winner['trial']}, {result['metric']} {_number(winner['score'])} in training"
+            f"[bold]Winner[/]: {_title(winner['trial'])}, {result['metric']} {_number(winner['score'])} in training"
         )
-        if baseline and baseline is not winner and baseline["score"] is not None:
+        if baseline and baseline["trial"] != winner["trial"] and baseline["score"] is not None:
             self._say(f"  baseline   {result['metric']} {_number(baseline['score'])}")
         for name, value in winner["parameters"].items():
             self._say(f"  {escape(name)} = {_value(value)}")
@@ -110,8 +110,8 @@ class Terminal:
         self._console.print(text)
 
 
-def _title(record: TrialRecord) -> str:
-    return record.trial if record.trial == BASELINE else f"trial {record.trial}"
+def _title(trial: str) -> str:
+    return trial if trial == BASELINE else f"trial {trial}"
 
 
 def _parameters(record: TrialRecord) -> str:

@@ -73,7 +73,7 @@ class Document:
             target = target[key]
             if not isinstance(target, dict):
                 raise ValueError(
-                    f"{'.'.join(path[:depth])} is {shown(target)}, not a section: nothing can be set in it"
+                    f"{'.'.join(path[:depth])} is {in_yaml(target)}, not a section: nothing can be set in it"
                 )
         target[path[-1]] = value
         self.places[path] = place
@@ -111,7 +111,7 @@ def dump(data: Mapping[str, Any]) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
 
 
-def shown(value: Any) -> str:
+def in_yaml(value: Any) -> str:
     """A value as a message shows it: as a sweep file has it, on one line, cut where it is long."""
     text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -248,5 +248,5 @@ def _scalar(node: yaml.Node, line: int) -> Any:
 def _printable(text: str, line: int) -> str:
     """The text; what cannot be printed cannot be a file name, a cell of a table or a line of a log either."""
     if not text.isprintable():
-        raise _Problem(line, f"text is one line of printable characters, not {shown(text)}")
+        raise _Problem(line, f"text is one line of printable characters, not {in_yaml(text)}")
     return text

@@ -37,9 +37,19 @@ def marked_processes(mark: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(MARK) == mark:
                 found.append(process)
-    return found
+    return alive(found)
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that run: a zombie that nobody has reaped yet does not."""
+    running = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                running.append(process)
+    return running
 
 
 @dataclass

@@ -52,7 +52,7 @@ def test_an_existing_sweep_folder_is_never_written_into(sweep, capsys):
 
 def test_an_unknown_task_is_refused_by_validate_with_what_there_is(sweep, capsys):
     said = refused(["validate", str(sweep(task="flatt").file)], capsys)
-    assert "fake has no task 'flatt'; did you mean 'flat'?" in said
+    assert "fake has no task 'flatt' (did you mean 'flat'?); it has rough, flat," in said
     assert "Fake-Rough-Unitree-Go1" in said
 
 
@@ -133,9 +133,13 @@ def test_a_read_only_storage_is_refused(sweep, tiny_disk):
     assert "cannot be written: Read-only file system" in err
 
 
-def test_a_storage_that_fills_up_fails_the_work_with_one_sentence(sweep, tiny_disk):
-    code, _, err = sweep(storage=str(tiny_disk)).run()
-    assert code == 1
+@pytest.mark.parametrize("kilobytes", [32, 600])
+def test_a_storage_that_fills_up_ends_the_sweep_with_one_sentence(sweep, tiny_disk, kilobytes):
+    """At 32 kB the study does not fit; at 600 it fills up while trials run."""
+    subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(tiny_disk)], check=True)
+    search = {"trials": 60, "parameters": {"learning_rate": {"uniform": [1e-3, 2e-3]}}}
+    code, out, err = sweep(storage=str(tiny_disk), search=search).run()
+    assert code == 1, out
     assert "Traceback" not in err
     assert len(err.splitlines()) == 1
     assert "No space left on device" in err or "optuna.db cannot be written" in err

@@ -45,10 +45,12 @@ def test_some_trials_complete_and_some_are_stopped_early(quickstart):
 
 def test_optuna_db_says_of_each_trial_what_trials_csv_says(quickstart):
     paths, _ = quickstart
-    study = optuna.load_study(study_name="quickstart", storage=f"sqlite:///{paths.study}")
+    storage = f"sqlite:///{paths.study}"
     rows = trials(paths)
-    assert len(study.trials) == len(rows)
-    for trial in study.trials:
+    studies = [optuna.load_study(study_name=name, storage=storage) for name in ("quickstart", "quickstart baseline")]
+    told = [trial for study in studies for trial in study.trials]
+    assert len(told) == len(rows)
+    for trial in told:
         row = rows[trial.user_attrs["trial"]]
         assert trial.state.name == {"completed": "COMPLETE", "early_stopped": "PRUNED"}[row["state"]]
         value = trial.value if row["state"] == "completed" else list(trial.intermediate_values.values())[-1]

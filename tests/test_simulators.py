@@ -56,7 +56,7 @@ def test_a_registered_id_stands_for_itself(simulator):
 
 
 def test_an_unknown_task_is_refused_with_what_there_is(simulator):
-    with pytest.raises(ConfigError, match="no task 'flta'; did you mean 'flat'\\?") as error:
+    with pytest.raises(ConfigError, match=r"no task 'flta' .did you mean 'flat'.") as error:
         simulator.resolve("flta")
     assert all(task_id in str(error.value) for task_id in simulator.tasks())
 

@@ -67,8 +67,9 @@ def at(iterations: int, score: float | None) -> Progress:
 
 
 def told(paths: SweepPaths) -> dict[str, optuna.trial.FrozenTrial]:
-    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{paths.study}")
-    return {trial.user_attrs["trial"]: trial for trial in study.trials}
+    storage = f"sqlite:///{paths.study}"
+    studies = [optuna.load_study(study_name=name, storage=storage) for name in ("sweep", "sweep baseline")]
+    return {trial.user_attrs["trial"]: trial for study in studies for trial in study.trials}
 
 
 def table(paths: SweepPaths) -> dict[str, dict[str, str]]:
@@ -154,7 +155,7 @@ def test_after_an_interrupt_no_trial_is_drawn_and_each_ends_as_interrupted_and_n
     assert trials.is_exhausted
     assert not trials.report(running.trial, at(1, 1.0))
     trials.ended(running.trial, result("running", at(1, 1.0)))
-    trials.abandon()
+    trials.abandon("the sweep was interrupted")
     assert {row["state"] for row in table(paths).values()} == {"interrupted"}
     assert {frozen.state.name for frozen in told(paths).values()} == {"RUNNING"}
 
@@ -164,3 +165,35 @@ def test_no_more_trials_are_drawn_than_asked_for(make):
     while not trials.is_exhausted:
         trials.draw()
     assert len(trials.records) == 9
+
+
+def test_the_baseline_does_not_disturb_the_joint_sampling_of_tpe(make):
+    joint = {"learning_rate": {"uniform": [1e-3, 2e-3]}, "gamma": {"uniform": [0.9, 0.99]}}
+    trials, paths, _ = make(trials=12, parameters=joint)
+    records = [trials.draw() for _ in range(13)]
+    for record in records:
+        trials.ended(record.trial, result("completed", at(12, 1.0)))
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{paths.study}")
+    assert set(optuna.search_space.intersection_search_space(study.trials)) == set(joint)
+
+
+def test_a_trial_that_has_used_its_whole_budget_is_not_stopped_by_a_rung_that_it_jumped_over(make):
+    trials, paths, _ = make()
+    _, first, coarse = (trials.draw().trial for _ in range(3))
+    assert trials.report(first, at(3, 2.0))
+    assert trials.report(coarse, at(12, 1.0))
+    trials.interrupt()
+    assert trials.report(coarse, at(12, 1.0)), "nor interrupted, now that it is over"
+    trials.ended(coarse, result("completed", at(12, 1.0)))
+    assert told(paths)[coarse].state.name == "COMPLETE"
+
+
+def test_an_interrupt_does_not_change_why_a_trial_was_stopped(make):
+    trials, paths, _ = make()
+    _, first, weak = (trials.draw().trial for _ in range(3))
+    assert trials.report(first, at(3, 2.0))
+    assert not trials.report(weak, at(3, 1.0))
+    trials.interrupt()
+    trials.ended(weak, result("running", at(3, 1.0)))
+    assert table(paths)[weak]["state"] == "early_stopped"
+    assert told(paths)[weak].state.name == "PRUNED"

@@ -209,7 +209,7 @@ def test_a_file_that_cannot_be_read_is_named():
     ],
 )
 def test_messages_show_values_as_a_file_has_them_and_not_at_length(value, text):
-    assert yaml_file.shown(value) == text
+    assert yaml_file.in_yaml(value) == text
 
 
 WORDS = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), max_size=200)

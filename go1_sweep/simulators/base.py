@@ -79,10 +79,8 @@ class Simulator(ABC):
         if task_id in known:
             return task_id
         close = difflib.get_close_matches(task, [*self.aliases, *known], n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise ConfigError(
-            f"{self.name} has no task '{task}'{hint} It has {', '.join(['rough', 'flat', *known])}".replace("  ", " ")
-        )
+        guess = f" (did you mean '{close[0]}'?)" if close else ""
+        raise ConfigError(f"{self.name} has no task '{task}'{guess}; it has {', '.join(['rough', 'flat', *known])}")
 
     @abstractmethod
     def load_config(self, task_id: str) -> TaskConfig:

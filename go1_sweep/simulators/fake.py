@@ -24,7 +24,7 @@ from tensordict import TensorDict
 
 from go1_sweep.simulators.base import Simulator, TaskConfig
 
-FAULTS = ("", "crash", "exit", "raise", "hang", "nan", "oom", "garbage", "half_line", "slow", "child")
+Fault = Literal["", "crash", "exit", "raise", "hang", "nan", "inf", "oom", "garbage", "half_line", "slow", "child"]
 GPU_MEMORY_ENVS = 8192
 """More envs than this are out of memory."""
 
@@ -34,8 +34,9 @@ class FakeEnvCfg:
     """The environment.
 
     Attributes:
-        fault: what goes wrong (``FAULTS``) ...
+        fault: what goes wrong ...
         fault_iteration: ... in this PPO iteration, from 1.
+        level_is_nan_from: the PPO iteration from which the logged curriculum level is NaN.
         step_seconds: how long an environment step takes.
         episode_steps: length of an episode.
         noise: standard deviation of an episode's return.
@@ -45,8 +46,9 @@ class FakeEnvCfg:
     episode_steps: int = 8
     noise: float = 0.0
     step_seconds: float = 0.0
-    fault: Literal["", "crash", "exit", "raise", "hang", "nan", "oom", "garbage", "half_line", "slow", "child"] = ""
+    fault: Fault = ""
     fault_iteration: int = 2
+    level_is_nan_from: int = 1_000_000
 
 
 @dataclass
@@ -128,7 +130,10 @@ class FakeEnv(VecEnv):
         observations = self.get_observations()
         if self._config.fault == "nan" and iteration + 1 >= self._config.fault_iteration:
             rewards = rewards * math.nan
-        return observations, rewards, dones, {"time_outs": dones.bool(), "log": {"Curriculum/level": learned}}
+        if self._config.fault == "inf" and iteration + 1 >= self._config.fault_iteration:
+            rewards = rewards + math.inf
+        level = learned if iteration + 1 < self._config.level_is_nan_from else math.nan
+        return observations, rewards, dones, {"time_outs": dones.bool(), "log": {"Curriculum/level": level}}
 
     def _fail(self, fault: str) -> None:
         match fault:

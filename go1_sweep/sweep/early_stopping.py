@@ -21,7 +21,7 @@ class Rung:
         scores: by trial; each trial is compared once.
     """
 
-    budget: float
+    budget: int
     scores: dict[str, float] = field(default_factory=dict)
 
 
@@ -40,7 +40,7 @@ class Asha:
     there so far, the trial included; so the first to come always goes on.
     """
 
-    def __init__(self, rungs: Sequence[float], reduction_factor: float, mode: str) -> None:
+    def __init__(self, rungs: Sequence[int], reduction_factor: float, mode: str) -> None:
         self.rungs = [Rung(budget) for budget in sorted(rungs)]
         self._reduction_factor = reduction_factor
         self._sign = 1.0 if mode == "max" else -1.0

@@ -88,7 +88,7 @@ def _ask(spec: Spec, settings: list[dict[str, Value]], log: Path) -> tuple[proto
             raise WorkerFailed(f"the simulator worker answered {checked}")
         return hello, checked
     except WorkerFailed as failure:
-        last_words = "".join(f"\n  {line}" for line in worker.log_tail(5))
+        last_words = "".join(f"\n  {line}" for line in worker.evidence())
         raise BadInput(f"the simulator {spec.simulator} does not start: {failure}{last_words}") from None
     finally:
         worker.close()

@@ -66,9 +66,7 @@ def write_environment(paths: SweepPaths, preflight: Preflight) -> None:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in packages} | preflight.versions,
         "gpus": _printed("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"),
-        "git_commit": next(
-            iter(_printed("git", "-C", str(Path(go1_sweep.__file__).parent), "rev-parse", "HEAD")), None
-        ),
+        "git_commit": _git_commit(),
     }
     write_atomically(paths.environment, json.dumps(environment, indent=1) + "\n")
 
@@ -113,6 +111,15 @@ def _summary(paths: SweepPaths, spec: Spec, record: TrialRecord) -> dict[str, An
         "checkpoint": str(file.relative_to(paths.folder)) if file else None,
         "checkpoint_score": published.progress.score if published else None,
     }
+
+
+def _git_commit() -> str | None:
+    """The commit of a checkout that we run from, ``-dirty`` if it was changed; none where we were installed."""
+    module = Path(go1_sweep.__file__)
+    git = ("git", "-C", str(module.parent))
+    if not _printed(*git, "ls-files", "--error-unmatch", module.name):
+        return None
+    return next(iter(_printed(*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")), None)
 
 
 def _version(package: str) -> str:

@@ -33,8 +33,8 @@ from go1_sweep.spec import Spec
 from go1_sweep.sweep import results
 from go1_sweep.sweep.preflight import check
 from go1_sweep.sweep.trainable import TrialActor, WorkerSpec
-from go1_sweep.sweep.trials import TrialRecord, Trials
-from go1_sweep.sweep.tune_adapters import TuneEvents, TuneScheduler, TuneSearcher
+from go1_sweep.sweep.trials import INTERRUPTED, TrialRecord, Trials
+from go1_sweep.sweep.tune_adapters import Trouble, TuneEvents, TuneScheduler, TuneSearcher
 from go1_sweep.terminal import Plan, Terminal
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
@@ -62,26 +62,21 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
     if spec.folder.exists():
         raise results.exists_already(spec)
     preflight = check(spec)
-    spec = preflight.spec
-    with _ray():
-        slots = _slots(spec)
-        resources = spec.resources.model_copy(update={"gpus": slots.gpus})
-        spec = spec.model_copy(update={"resources": resources})
+    with tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch, _ray(scratch):
+        slots = _slots(preflight.spec)
+        resources = preflight.spec.resources.model_copy(update={"gpus": slots.gpus})
+        spec = preflight.spec.model_copy(update={"resources": resources})
         terminal.plan(Plan(spec, preflight.task_id, preflight.versions, slots.count, slots.gpus))
         if dry_run:
             return
         paths = results.make_folder(spec)
-        started = time.monotonic()
         try:
+            started = time.monotonic()
             results.write_environment(paths, preflight)
-            trials = Trials(spec, paths, terminal)
-            try:
-                _fit(spec, paths, trials, slots, terminal)
-            finally:
-                trials.abandon()
+            trials = _run_trials(spec, paths, slots, terminal, scratch)
             result = results.write_result(paths, spec, trials, time.monotonic() - started)
         except OSError as error:
-            raise UserError(f"{error.filename or shown(paths.folder)}: {error.strerror}") from error
+            raise UserError(f"{error.filename or shown(paths.folder)}: {error.strerror or error}") from error
         except (StorageInternalError, SQLAlchemyError) as error:
             reason = " ".join(str(error.__cause__ or error).split())
             raise UserError(f"{shown(paths.study)} cannot be written: {reason}") from error
@@ -93,15 +88,22 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def _ray() -> Iterator[None]:
-    """A Ray of our own on this machine, whatever cluster may be running."""
+def _ray(scratch: str) -> Iterator[None]:
+    """A Ray of our own on this machine, whatever cluster may be running.
+
+    The actors' temporary files go to the scratch folder: some packages leave theirs behind.
+    """
     ray.init(
         address="local",
         include_dashboard=False,
         log_to_driver=False,
-        logging_level=logging.ERROR,
+        logging_level=logging.CRITICAL,
         object_store_memory=OBJECT_STORE_BYTES,
+        runtime_env={"env_vars": {"TMPDIR": scratch}},
     )
+    # What Ray and Tune log of a lost actor names things that are in none of our files; we say it ourselves.
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     finally:
@@ -128,7 +130,21 @@ def _slots(spec: Spec) -> Slots:
     return Slots(min(fit, wanted.concurrent or fit), gpus, wanted.cpus)
 
 
-def _fit(spec: Spec, paths: SweepPaths, trials: Trials, slots: Slots, terminal: Terminal) -> None:
+def _run_trials(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal, scratch: str) -> Trials:
+    """Run all trials; returns when each is over, or when the user interrupts."""
+    trials = Trials(spec, paths, terminal)
+    try:
+        with contextlib.suppress(KeyboardInterrupt), _interruptible(trials, terminal):
+            _fit(spec, paths, trials, slots, scratch)
+    except Exception as error:
+        with contextlib.suppress(OSError, StorageInternalError, SQLAlchemyError):
+            trials.abandon(f"the sweep ended with {type(error).__name__}")
+        raise
+    trials.abandon(INTERRUPTED)
+    return trials
+
+
+def _fit(spec: Spec, paths: SweepPaths, trials: Trials, slots: Slots, scratch: str) -> None:
     def request(record: TrialRecord) -> protocol.Train:
         return _request(spec, paths, record)
 
@@ -140,24 +156,25 @@ def _fit(spec: Spec, paths: SweepPaths, trials: Trials, slots: Slots, terminal: 
         threads=slots.cpus,
         stall_timeout=resources.stall_timeout,
     )
-    with tempfile.TemporaryDirectory(prefix="go1_sweep-tune-") as scratch, _interruptible(trials, terminal):
-        tune.Tuner(
-            tune.with_resources(TrialActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
-            tune_config=tune.TuneConfig(
-                num_samples=-1,  # until the searcher says that it has no more
-                search_alg=TuneSearcher(trials, slots.count, request, worker),
-                scheduler=TuneScheduler(trials),
-                reuse_actors=resources.reuse_workers,
-            ),
-            run_config=RunConfig(
-                name=spec.name,
-                storage_path=scratch,
-                verbose=0,
-                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
-                failure_config=FailureConfig(max_failures=0),
-                callbacks=[TuneEvents(trials)],
-            ),
-        ).fit()
+    trouble = Trouble()
+    tune.Tuner(
+        tune.with_resources(TrialActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
+        tune_config=tune.TuneConfig(
+            num_samples=-1,  # until the searcher says that it has no more
+            search_alg=TuneSearcher(trials, trouble, slots.count, request, worker),
+            scheduler=TuneScheduler(trials, trouble),
+            reuse_actors=resources.reuse_workers,
+        ),
+        run_config=RunConfig(
+            name=spec.name,
+            storage_path=scratch,
+            verbose=0,
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+            failure_config=FailureConfig(max_failures=0),
+            callbacks=[TuneEvents(trials, trouble)],
+        ),
+    ).fit()
+    trouble.raise_again()
 
 
 def _request(spec: Spec, paths: SweepPaths, record: TrialRecord) -> protocol.Train:
@@ -170,7 +187,7 @@ def _request(spec: Spec, paths: SweepPaths, record: TrialRecord) -> protocol.Tra
         seed=record.seed,
         budget_unit=spec.budget.unit,
         budget_max=spec.budget.max,
-        checkpoints_at=list(spec.rungs()),
+        checkpoints_at=list(map(float, spec.rungs())),
         metric=stopping.metric,
         mode=stopping.mode,
         window=stopping.window,

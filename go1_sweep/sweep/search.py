@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage
 from optuna.trial import Trial, TrialState
 from sqlalchemy import URL
 
@@ -24,18 +25,21 @@ TOLD = {
 class Search:
     """Draws the trials of a sweep; each is asked for once and told once.
 
-    The study keeps our trial id, state and reason as user attributes. The baseline is in it without
-    parameters: its values need not lie in the space.
+    The study keeps our trial id, state and reason as user attributes. The baseline has a study of its own
+    in the same file: its values need not lie in the space, and a trial without parameters among the others
+    would end the joint sampling of TPE, which takes the parameters that all trials have.
     """
 
     def __init__(self, spec: Spec, paths: SweepPaths) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = spec.space
+        storage = RDBStorage(URL.create("sqlite", database=str(paths.study)).render_as_string())
+        direction = "maximize" if spec.early_stopping.mode == "max" else "minimize"
         self._study = optuna.create_study(
-            study_name=spec.name,
-            storage=URL.create("sqlite", database=str(paths.study)).render_as_string(),
-            direction="maximize" if spec.early_stopping.mode == "max" else "minimize",
-            sampler=_sampler(spec),
+            study_name=spec.name, storage=storage, direction=direction, sampler=_sampler(spec)
+        )
+        self._baseline_study = optuna.create_study(
+            study_name=f"{spec.name} {BASELINE}", storage=storage, direction=direction
         )
         self._asked: dict[str, Trial] = {}
 
@@ -46,12 +50,12 @@ class Search:
         return self._keep(trial_id, trial), draw(self._space, trial)
 
     def add_baseline(self) -> str:
-        """Put the baseline into the study."""
-        return self._keep(BASELINE, self._study.ask())
+        """Begin the study of the baseline."""
+        return self._keep(BASELINE, self._baseline_study.ask())
 
-    def report(self, trial_id: str, rung: float, score: float) -> None:
-        """The trial's score at a rung; Optuna's steps are whole numbers."""
-        self._asked[trial_id].report(score, step=round(rung))
+    def report(self, trial_id: str, rung: int, score: float) -> None:
+        """The trial's score at a rung."""
+        self._asked[trial_id].report(score, step=rung)
 
     def tell(self, trial_id: str, state: str, why: str, score: float | None) -> None:
         """What became of the trial.
@@ -66,7 +70,7 @@ class Search:
             return
         if state == "infeasible":
             trial.set_constraint("memory", 1.0)
-        self._study.tell(trial, score if state == "completed" else None, state=TOLD[state])
+        trial.study.tell(trial, score if state == "completed" else None, state=TOLD[state])
 
     def _keep(self, trial_id: str, trial: Trial) -> str:
         self._asked[trial_id] = trial
@@ -77,4 +81,4 @@ class Search:
 def _sampler(spec: Spec) -> BaseSampler:
     if spec.search.sampler == "random":
         return RandomSampler(seed=spec.search.seed)
-    return TPESampler(seed=spec.search.seed, constant_liar=True)
+    return TPESampler(seed=spec.search.seed, multivariate=True, constant_liar=True)

@@ -58,8 +58,8 @@ class TrialActor(tune.Trainable):
             message = self._next()
         except WorkerFailed as failure:
             return self._failed(str(failure))
-        except OSError as error:
-            return self._failed(f"{error.strerror}: {error.filename}")
+        except Exception as error:  # a raise would cost the actor, and Tune would not say why
+            return self._failed(f"{type(error).__name__}: {error}")
         self._progress = message.progress
         if isinstance(message, protocol.Report):
             return self._result("running", "")
@@ -79,8 +79,9 @@ class TrialActor(tune.Trainable):
         folder = Path(self._train.folder)
         folder.mkdir(parents=True, exist_ok=True)
         log = TrialPaths(folder).worker_log
-        if self._worker is not None and not self._switch():
+        if self._worker is not None and (problem := self._switch()):
             self._end_worker()
+            log.write_text(f"The warm worker was replaced: {problem}\n", encoding="utf-8")
         if self._worker is None:
             self._worker = WorkerProcess(
                 self._spec.simulator,
@@ -95,8 +96,8 @@ class TrialActor(tune.Trainable):
         self._worker.log_to(log)
         self._worker_is_on = self._train.trial
 
-    def _switch(self) -> bool:
-        """Move the warm worker to the new trial; whatever is wrong with it is not the new trial's fault."""
+    def _switch(self) -> str:
+        """Move the warm worker to the new trial; what is wrong with it, if so, is not the new trial's fault."""
         assert self._worker is not None
         try:
             if self._worker_is_on is not None:
@@ -104,9 +105,9 @@ class TrialActor(tune.Trainable):
             self._tell(self._train)
             while self._worker.receive(self._spec.stall_timeout) != protocol.Started(self._train.trial):
                 pass  # the last words of the trial before
-        except WorkerFailed:
-            return False
-        return True
+        except WorkerFailed as failure:
+            return str(failure)
+        return ""
 
     def _tell(self, message: protocol.Message) -> None:
         assert self._worker is not None
@@ -132,7 +133,7 @@ class TrialActor(tune.Trainable):
         return self._result("failed", why, evidence)
 
     def _evidence(self) -> list[str]:
-        return self._worker.log_tail() if self._worker is not None else []
+        return self._worker.evidence() if self._worker is not None else []
 
     def _end_worker(self) -> None:
         self._worker_is_on = None

@@ -23,6 +23,8 @@ from go1_sweep.sweep.search import Search
 COLUMNS = ("trial", "state", "why", "score", "iterations", "env_steps", "train_seconds", "seed")
 """The first columns of ``trials.csv``; the parameters follow by name."""
 
+INTERRUPTED = "the sweep was interrupted"
+
 
 @dataclass
 class TrialRecord:
@@ -97,34 +99,36 @@ class Trials:
         self._listener.started(self.records[trial])
 
     def report(self, trial: str, progress: Progress) -> bool:
-        """Take an iteration's report; whether the trial goes on."""
+        """Take an iteration's report; whether the trial goes on.
+
+        A trial that has used its whole budget may say so itself, whatever the rungs say that its last
+        iteration jumped over.
+        """
         record = self.records[trial]
         record.progress = progress
-        if self.is_interrupted:
-            return False
-        if trial == BASELINE:
-            return True
-        unit = self._spec.budget.unit
-        for verdict in self._asha.report(trial, progress.used(unit), progress.score):
-            rung = verdict.rung
-            self._search.report(trial, rung.budget, rung.scores[trial])
-            if not verdict.goes_on:
-                record.state = "early_stopped"
-                record.why = f"among the weaker of {len(rung.scores)} trials at {rung.budget:g} {unit}"
-                return False
-        return True
+        budget = self._spec.budget
+        is_over = progress.used(budget.unit) >= budget.max
+        if trial != BASELINE:
+            for verdict in self._asha.report(trial, progress.used(budget.unit), progress.score):
+                rung = verdict.rung
+                self._search.report(trial, rung.budget, rung.scores[trial])
+                if not (verdict.goes_on or is_over):
+                    record.state = "early_stopped"
+                    record.why = f"among the weaker of {len(rung.scores)} trials at {rung.budget} {budget.unit}"
+                    return False
+        return is_over or not self.is_interrupted
 
     def ended(self, trial: str, result: dict[str, Any] | None) -> None:
         """The trial is over: by a stop, by its own end (``result`` says how), or with its actor (``None``)."""
         record = self.records[trial]
         if result is None:
-            record.state, record.why = "failed", "its actor was lost (killed, or its host went down)"
+            record.state, record.why = "failed", "its actor died (killed, or its host went down)"
         elif result["state"] != "running":
             record.state, record.why = result["state"], result["why"]
             record.evidence = result["evidence"]
             record.progress = Progress(**result["progress"])
-        elif self.is_interrupted:
-            record.state, record.why = "interrupted", "the sweep was interrupted"
+        elif record.state == "running":
+            record.state, record.why = "interrupted", INTERRUPTED
         self._search.tell(trial, record.state, record.why, record.progress.score)
         self._listener.ended(record)
         self._write()
@@ -133,10 +137,11 @@ class Trials:
         """End each running trial at its next report, and draw no more."""
         self.is_interrupted = True
 
-    def abandon(self) -> None:
-        """The sweep ends now: what has not ended was interrupted."""
+    def abandon(self, why: str) -> None:
+        """The sweep ends now: what is not over was interrupted."""
         for record in self.unfinished:
-            record.state, record.why = "interrupted", "the sweep was interrupted"
+            record.state, record.why = "interrupted", why
+            self._search.tell(record.trial, record.state, record.why, record.progress.score)
         self._write()
 
     def best(self) -> TrialRecord | None:

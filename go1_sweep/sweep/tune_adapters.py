@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -15,9 +15,33 @@ from go1_sweep import protocol
 from go1_sweep.sweep.trainable import WorkerSpec
 from go1_sweep.sweep.trials import TrialRecord, Trials
 
+T = TypeVar("T")
 
-def _trial_id(trial: Trial) -> str:
-    return trial.config["train"]["trial"]
+
+class Trouble:
+    """Keeps the first exception that our side raises inside a call of Tune's (a full disk, say).
+
+    Tune would take it for a fault of the trial, tell the searcher of that trial once more, or end in a
+    traceback. Instead every trial is stopped, and the exception is raised when Tune is done.
+    """
+
+    def __init__(self) -> None:
+        self._error: Exception | None = None
+
+    def caught(self, call: Callable[[], T], otherwise: T) -> T:
+        """What the call returns, or ``otherwise`` where it raises, or another one has raised before."""
+        if self._error is not None:
+            return otherwise
+        try:
+            return call()
+        except Exception as error:
+            self._error = error
+            return otherwise
+
+    def raise_again(self) -> None:
+        """Raise what was caught."""
+        if self._error is not None:
+            raise self._error
 
 
 class _Live:
@@ -39,12 +63,14 @@ class TuneSearcher(_Live, Searcher):
     def __init__(
         self,
         trials: Trials,
+        trouble: Trouble,
         slots: int,
         request: Callable[[TrialRecord], protocol.Train],
         worker: WorkerSpec,
     ) -> None:
         super().__init__()
         self._trials = trials
+        self._trouble = trouble
         self._slots = slots
         self._request = request
         self._worker = dataclasses.asdict(worker)
@@ -52,17 +78,12 @@ class TuneSearcher(_Live, Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration; nothing while all slots are taken, so that no draw is premature."""
-        if self._trials.is_exhausted:
-            return Searcher.FINISHED
-        if len(self._trials.unfinished) >= self._slots:
-            return None
-        record = self._trials.draw()
-        self._ids[trial_id] = record.trial
-        return {"train": dataclasses.asdict(self._request(record)), "worker": self._worker}
+        return self._trouble.caught(lambda: self._suggest(trial_id), otherwise=Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The trial is over; an actor that was lost has no result to show for it."""
-        self._trials.ended(self._ids[trial_id], None if error or result is None else _unflattened(result))
+        """The trial is over; an actor that died has no result to show for it."""
+        ours = None if error or result is None else _unflattened(result)
+        self._trouble.caught(lambda: self._trials.ended(self._ids[trial_id], ours), otherwise=None)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the scheduler has heard of it already, and this is skipped for the last result."""
@@ -73,30 +94,45 @@ class TuneSearcher(_Live, Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: a sweep is resumed from our own files."""
 
+    def _suggest(self, trial_id: str) -> Any:
+        if self._trials.is_exhausted:
+            return Searcher.FINISHED
+        if len(self._trials.unfinished) >= self._slots:
+            return None
+        record = self._trials.draw()
+        self._ids[trial_id] = record.trial
+        return {"train": dataclasses.asdict(self._request(record)), "worker": self._worker}
+
 
 class TuneScheduler(_Live, FIFOScheduler):
     """Stops the trials that may not go on."""
 
-    def __init__(self, trials: Trials) -> None:
+    def __init__(self, trials: Trials, trouble: Trouble) -> None:
         super().__init__()
         self._trials = trials
+        self._trouble = trouble
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Stop the trial or let it go on."""
         progress = protocol.Progress(**_unflattened(result)["progress"])
-        goes_on = self._trials.report(_trial_id(trial), progress)
+        goes_on = self._trouble.caught(lambda: self._trials.report(_trial_id(trial), progress), otherwise=False)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
 
 class TuneEvents(_Live, Callback):
     """Tells when a trial has got its slot."""
 
-    def __init__(self, trials: Trials) -> None:
+    def __init__(self, trials: Trials, trouble: Trouble) -> None:
         self._trials = trials
+        self._trouble = trouble
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's actor is up."""
-        self._trials.started(_trial_id(trial))
+        self._trouble.caught(lambda: self._trials.started(_trial_id(trial)), otherwise=None)
+
+
+def _trial_id(trial: Trial) -> str:
+    return trial.config["train"]["trial"]
 
 
 def _unflattened(result: dict[str, Any]) -> dict[str, Any]:

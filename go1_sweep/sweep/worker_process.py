@@ -17,6 +17,11 @@ from go1_sweep import protocol
 
 PACKAGE = Path(go1_sweep.__file__).resolve().parent
 
+POLL_SECONDS = 0.5
+"""How often a silent worker is looked after."""
+
+EVIDENCE_LINES = 8
+
 END_SECONDS = 5.0
 """How long a worker may take to end itself when its pipe was closed."""
 
@@ -53,7 +58,6 @@ class WorkerProcess:
         child_in, outgoing = os.pipe()
         self._incoming, self._outgoing = incoming, outgoing
         self._buffer = bytearray()
-        self.hello: protocol.Hello | None = None
         command = [
             python or sys.executable,
             "-m",
@@ -105,46 +109,69 @@ class WorkerProcess:
             WorkerFailed: it died, sent what is no message, or sent nothing for ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._incoming, selectors.EVENT_READ)
-            while b"\n" not in self._buffer:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise WorkerFailed(f"the simulator worker said nothing for {timeout:g} s")
+        while b"\n" not in self._buffer:
+            had_ended = self._exit_code() is not None  # something that it started may still hold its pipe
+            if self._can_read(min(POLL_SECONDS, deadline - time.monotonic())):
                 chunk = os.read(self._incoming, 65536)
                 if not chunk:
                     raise WorkerFailed(self._how_it_ended())
                 self._buffer += chunk
-                if len(self._buffer) > protocol.MAX_LINE:
-                    raise WorkerFailed("the simulator worker sent an endless line on its message pipe")
+            elif had_ended:
+                raise WorkerFailed(self._how_it_ended())
+            elif time.monotonic() >= deadline:
+                raise WorkerFailed(f"the simulator worker said nothing for {timeout:g} s")
+            if len(self._buffer) > protocol.MAX_LINE:
+                raise WorkerFailed("the simulator worker sent an endless line on its message pipe")
         line, _, rest = bytes(self._buffer).partition(b"\n")
         self._buffer = bytearray(rest)
         try:
             message = protocol.decode(line)
         except protocol.ProtocolError as error:
             raise WorkerFailed(f"the simulator worker sent on its message pipe what is {error}") from None
-        if isinstance(message, protocol.Hello):
-            self.hello = message
+        if isinstance(message, protocol.Hello) and message.version != protocol.VERSION:
+            raise WorkerFailed(f"the simulator worker speaks protocol {message.version}, not {protocol.VERSION}")
         return message
 
-    def log_tail(self, lines: int = 15) -> list[str]:
-        """The last lines of the worker's output."""
+    def evidence(self) -> list[str]:
+        """The lines of the worker's output that tell most: those of a crash in C code, or else the last."""
+        lines: list[str] = []
         with contextlib.suppress(OSError), open(self._log, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 16384))
-            return file.read().decode(errors="replace").splitlines()[-lines:]
-        return []
+            lines = file.read().decode(errors="replace").splitlines()
+        crash = [i for i, line in enumerate(lines) if line.startswith("Fatal Python error")]
+        return lines[crash[-1] :][:EVIDENCE_LINES] if crash else lines[-EVIDENCE_LINES:]
 
     def close(self) -> None:
         """End the worker and all that it started; returns when they are gone. May be called twice."""
-        if self._outgoing >= 0:
-            os.close(self._outgoing)
-            os.close(self._incoming)
-            self._outgoing = self._incoming = -1
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(END_SECONDS)
+        if self._outgoing < 0:
+            return
+        os.close(self._outgoing)
+        os.close(self._incoming)
+        self._outgoing = self._incoming = -1
+        self._await_end()  # not reaped yet: the number of its group is still its own
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._remove_staged()
+
+    def _can_read(self, timeout: float) -> bool:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._incoming, selectors.EVENT_READ)
+            return bool(selector.select(max(0.0, timeout)))
+
+    def _exit_code(self) -> int | None:
+        """The exit code, negative for a signal, or ``None``; the process is not reaped, ``close`` does that."""
+        status = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if status is None:
+            return None
+        return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+
+    def _await_end(self) -> int | None:
+        """The exit code; ``None`` if the worker is still there after a while."""
+        deadline = time.monotonic() + END_SECONDS
+        while self._exit_code() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self._exit_code()
 
     def _remove_staged(self) -> None:
         if self._staged is not None:
@@ -152,9 +179,8 @@ class WorkerProcess:
 
     def _how_it_ended(self) -> str:
         """What became of a worker whose pipe closed."""
-        try:
-            code = self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
+        code = self._await_end()
+        if code is None:
             return "the simulator worker closed its message pipe"
         if code >= 0:
             return f"the simulator worker ended with exit code {code}"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from go1_sweep import protocol, simulators
 from go1_sweep.paths import TrialPaths
-from go1_sweep.trial.link import Link, die_with_parent
+from go1_sweep.trial.link import Link, guard
 
 
 def main(arguments: list[str]) -> None:
     """Serve until the other side closes its pipe; the trial in progress ends with the process."""
     name, device, incoming, outgoing = arguments
-    die_with_parent()
+    guard(int(incoming), int(outgoing))
     faulthandler.enable()
     link = Link(int(incoming), int(outgoing))
     simulator = simulators.load(name)

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import queue
+import select
 import signal
-import sys
 import threading
 from typing import NoReturn
 
 from go1_sweep import protocol
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies (Linux; elsewhere the pipe alone tells).
+def guard(incoming: int, outgoing: int) -> None:
+    """Fork a guardian that kills the whole process group when the other side closes its pipe.
 
-    Covers a worker that hangs inside C code, where the thread that watches the pipe cannot run.
+    It sees that also when the worker hangs inside C code or is dead already, and it reaches what the worker
+    started. To be called before anything heavy is imported: a fork copies all of it.
     """
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.fork():
+        os.set_inheritable(incoming, False)  # what the worker starts shall not hold the pipes open
+        os.set_inheritable(outgoing, False)
+        return
+    os.close(outgoing)
+    hang_up = select.poll()
+    hang_up.register(incoming, 0)  # nothing is read: only the end of the pipe is awaited
+    hang_up.poll()
+    _end_process_group()
 
 
 class Link:
-    """Messages to and from the other side.
-
-    A thread reads, so that the end of the pipe is seen at once, also in the middle of an iteration:
-    then the worker kills its whole process group, itself included.
-    """
+    """Messages to and from the other side; a thread reads, so that ``Stop`` is there when it is looked for."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._outgoing = outgoing
@@ -57,6 +59,6 @@ class Link:
 
 
 def _end_process_group() -> NoReturn:
-    if os.getpgrp() == os.getpid():  # ours alone: the actor made a session for it
+    if os.getpgrp() == os.getsid(0):  # ours alone: the actor made a session for it
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import traceback
@@ -83,6 +84,8 @@ class _Training:
             self._runner.logger.stop_logging_writer()
         if self._log is not None:
             self._log.close()
+        with contextlib.suppress(OSError):  # rsl_rl makes it for the diffs that we leave out
+            (self._paths.folder / "git").rmdir()
         env, self._env, self._runner = self._env, None, None
         if env is not None:
             self._simulator.close(env)
@@ -118,6 +121,8 @@ class _Training:
         log_iteration = runner.logger.log
 
         def log_and_report(*args: Any, **kwargs: Any) -> None:
+            if self.progress.iterations > 0:
+                self._await_continue()
             log_iteration(*args, **kwargs)
             self._after_iteration(runner)
 
@@ -129,13 +134,11 @@ class _Training:
     def _after_iteration(self, runner: OnPolicyRunner) -> None:
         assert self._log is not None
         request = self._request
-        if self.progress.iterations > 0:
-            self._await_continue()
         writer = runner.logger.writer
         assert isinstance(writer, ScalarWriter)
         env_steps = runner.cfg["num_steps_per_env"] * runner.env.num_envs
         broken = self._log.add(writer.take(), env_steps, policy_kl(runner))
-        for name in MUST_BE_FINITE:
+        for name in (*MUST_BE_FINITE, request.metric):
             if name in broken:
                 raise _Over("failed", f"{name} was not finite in iteration {self.progress.iterations}")
         used = self.progress.used(request.budget_unit)
@@ -209,7 +212,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "failed to allocate" in text)
+    signs = ("out of memory", "failed to allocate", "alloc_failed")
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
 
 
 def plain(value: Any) -> Any:
