@@ -23,7 +23,8 @@ check: setup
 	$(BIN)/pyright
 
 bench: setup
-	$(BIN)/python benchmarks/trial_overhead.py
+	$(BIN)/python benchmarks/quickstart.py
+	$(BIN)/python benchmarks/trial_overhead.py --iterations 12
 
 clean:
 	rm -rf .venv

@@ -121,7 +121,8 @@ def side_by_side(
         gpu = {"CUDA_VISIBLE_DEVICES": str((number + round_number) % 2)}
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MUJOCO_GL": "disable", **gpu}
         running.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL))
-    if any([process.wait() for process in running]):
+    codes = [process.wait() for process in running]
+    if any(codes):
         raise SystemExit("one of the two sides failed")
     lines = (folder / "overhead/trials/0000/progress.jsonl").read_text().splitlines()
     trial += iterations([(line["time"], line["train_seconds"]) for line in map(json.loads, lines)])

@@ -53,7 +53,7 @@ class WorkerProcess:
             WorkerFailed: the interpreter cannot be started.
         """
         self._log = log
-        self._staged = _staged() if python else None
+        self._scratch = tempfile.TemporaryDirectory(prefix="go1_sweep-", ignore_cleanup_errors=True)
         incoming, child_out = os.pipe()
         child_in, outgoing = os.pipe()
         self._incoming, self._outgoing = incoming, outgoing
@@ -75,13 +75,13 @@ class WorkerProcess:
                     stdout=output,
                     stderr=output,
                     pass_fds=(child_in, child_out),
-                    env=_environment(self._staged.name if self._staged else None, threads),
+                    env=_environment(Path(self._scratch.name), python, threads),
                     start_new_session=True,
                 )
         except OSError as error:
             os.close(incoming)
             os.close(outgoing)
-            self._remove_staged()
+            self._scratch.cleanup()
             raise WorkerFailed(f"{command[0]} cannot be started: {error.strerror}") from None
         finally:
             os.close(child_in)
@@ -152,7 +152,7 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._remove_staged()
+        self._scratch.cleanup()
 
     def _can_read(self, timeout: float) -> bool:
         with selectors.DefaultSelector() as selector:
@@ -173,10 +173,6 @@ class WorkerProcess:
             time.sleep(0.01)
         return self._exit_code()
 
-    def _remove_staged(self) -> None:
-        if self._staged is not None:
-            self._staged.cleanup()
-
     def _how_it_ended(self) -> str:
         """What became of a worker whose pipe closed."""
         code = self._await_end()
@@ -188,21 +184,22 @@ class WorkerProcess:
         return f"the simulator worker was killed by signal {-code} ({name})"
 
 
-def _staged() -> tempfile.TemporaryDirectory[str]:
-    """A folder with our package and nothing else, for the path of another interpreter."""
-    folder = tempfile.TemporaryDirectory(prefix="go1_sweep-")
-    Path(folder.name, PACKAGE.name).symlink_to(PACKAGE)
-    return folder
-
-
-def _environment(staged: str | None, threads: int) -> dict[str, str]:
+def _environment(scratch: Path, python: str | None, threads: int) -> dict[str, str]:
     """The worker's environment.
 
-    Another interpreter gets the staged package alone on its path; ours keeps the path that it has.
+    Its temporary files go to the scratch folder. Another interpreter gets a staged package alone on its
+    path, ours keeps the path that it has.
     """
     environment = {key: value for key, value in os.environ.items() if key not in CLEARED}
-    ours = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment["PYTHONPATH"] = staged or os.pathsep.join(ours)
+    environment["TMPDIR"] = str(scratch)
+    if python is None:
+        ours = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(ours)
+    else:
+        staged = scratch / "path"
+        staged.mkdir()
+        (staged / PACKAGE.name).symlink_to(PACKAGE)
+        environment["PYTHONPATH"] = str(staged)
     environment["OMP_NUM_THREADS"] = str(threads)
     # Training draws nothing, and mjlab would load EGL, which not every machine has.
     environment["MUJOCO_GL"] = "disable"
