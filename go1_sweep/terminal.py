@@ -56,7 +56,7 @@ class Terminal:
         baseline = " and the baseline" if spec.baseline is not None else ""
         rungs = ", ".join(f"{rung:g}" for rung in spec.rungs())
         stops = f"stops at {rungs} {budget.unit}" if rungs else "no early stopping"
-        self._say(f"[bold]{escape(spec.name)}[/]: {plan.task_id} on {spec.simulator} {version}")
+        self._say(f"[bold]{escape(spec.name)}[/]: {plan.task_id} on {f'{spec.simulator} {version}'.rstrip()}")
         self._say(f"  searched  {', '.join(map(escape, spec.search.parameters))} ({spec.search.sampler})")
         self._say(f"  trials    {spec.search.trials}{baseline}; {where}; {stops}")
         self._say(f"  at most   {_cost(trials, plan)}")

@@ -76,11 +76,9 @@ class _Training:
         except Exception as error:  # whatever a simulator may raise ends this trial, not the sweep
             traceback.print_exc()
             one_line = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-            return (
-                _Over("infeasible", f"out of memory: {one_line}")
-                if is_out_of_memory(error)
-                else _Over("failed", one_line)
-            )
+            if is_out_of_memory(error):
+                return _Over("infeasible", f"out of memory: {one_line}")
+            return _Over("failed", one_line)
 
     def close(self) -> None:
         """Release everything; the trial's files are complete already."""
