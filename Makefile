@@ -23,8 +23,7 @@ check: setup
 	$(BIN)/pyright
 
 bench: setup
-	$(BIN)/python benchmarks/quickstart.py
-	$(BIN)/python benchmarks/trial_overhead.py --iterations 12
+	$(BIN)/python benchmarks/trial_overhead.py --iterations 20
 
 clean:
 	rm -rf .venv

@@ -100,7 +100,8 @@ class Terminal:
             f"  seed {winner['seed']}, {winner['iterations']} iterations, {winner['env_steps']} env steps, "
             f"{winner['train_seconds']:.1f} s of training"
         )
-        self._say(f"  checkpoint {escape(shown(paths.folder / winner['checkpoint']))}")
+        at_best = f"its best published one, score {_number(winner['checkpoint_score'])}"
+        self._say(f"  checkpoint {escape(shown(paths.folder / winner['checkpoint']))} ({at_best})")
         self._say(f"  all trials {escape(shown(paths.trials_table))}")
 
     def _event(self, text: str) -> None:

@@ -131,6 +131,11 @@ class Simulator(ABC):
             close()
 
 
+def same_names(section: str, *names: str) -> dict[str, str]:
+    """``Simulator.paths`` of the parameters that a section of the configuration has under their neutral names."""
+    return {name: f"{section}.{name}" for name in names}
+
+
 def set_entry(root: Any, path: str, value: Any, *, shown: str) -> None:
     """Set one entry of a configuration tree (objects, dicts, lists) by its dotted path.
 

@@ -22,7 +22,7 @@ from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 from tensordict import TensorDict
 
-from go1_sweep.simulators.base import Simulator, TaskConfig
+from go1_sweep.simulators.base import Simulator, TaskConfig, same_names
 
 Fault = Literal["", "crash", "exit", "raise", "hang", "nan", "inf", "oom", "garbage", "half_line", "slow", "child"]
 GPU_MEMORY_ENVS = 8192
@@ -178,17 +178,15 @@ class Fake(Simulator):
         "num_envs": "env.num_envs",
         "num_steps_per_env": "agent.num_steps_per_env",
         "save_interval": "agent.save_interval",
-        **{
-            name: f"agent.algorithm.{name}"
-            for name in (
-                "learning_rate",
-                "schedule",
-                "desired_kl",
-                "entropy_coef",
-                "num_learning_epochs",
-                "num_mini_batches",
-            )
-        },
+        **same_names(
+            "agent.algorithm",
+            "learning_rate",
+            "schedule",
+            "desired_kl",
+            "entropy_coef",
+            "num_learning_epochs",
+            "num_mini_batches",
+        ),
     }
 
     def versions(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from mjlab.utils.torch import configure_torch_backends
 from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 
-from go1_sweep.simulators.base import Simulator, TaskConfig
+from go1_sweep.simulators.base import Simulator, TaskConfig, same_names
 
 ROUGH = "Mjlab-Velocity-Rough-Unitree-Go1"
 FLAT = "Mjlab-Velocity-Flat-Unitree-Go1"
@@ -39,22 +39,20 @@ class Mjlab(Simulator):
         "num_envs": "env.scene.num_envs",
         "num_steps_per_env": "agent.num_steps_per_env",
         "save_interval": "agent.save_interval",
-        **{
-            name: f"agent.algorithm.{name}"
-            for name in (
-                "learning_rate",
-                "schedule",
-                "desired_kl",
-                "entropy_coef",
-                "gamma",
-                "lam",
-                "clip_param",
-                "value_loss_coef",
-                "max_grad_norm",
-                "num_learning_epochs",
-                "num_mini_batches",
-            )
-        },
+        **same_names(
+            "agent.algorithm",
+            "learning_rate",
+            "schedule",
+            "desired_kl",
+            "entropy_coef",
+            "gamma",
+            "lam",
+            "clip_param",
+            "value_loss_coef",
+            "max_grad_norm",
+            "num_learning_epochs",
+            "num_mini_batches",
+        ),
     }
 
     default_num_envs = 4096
