@@ -199,10 +199,10 @@ def _interruptible(trials: Trials, terminal: Terminal) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) lets each trial end its iteration; the second ends the sweep at once."""
 
     def first(signum: int, frame: Any) -> None:
+        for number in numbers:  # at once: the second may come before this is done
+            signal.signal(number, second)
         trials.interrupt()
         terminal.note("Stopping: each trial ends with its current iteration. Ctrl-C again ends them at once.")
-        for number in numbers:
-            signal.signal(number, second)
 
     def second(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt
