@@ -66,7 +66,6 @@ class Train:
         folder: where its files go; exists.
         checkpoints_at: budgets, in ``budget_unit``, at which a checkpoint is published.
         metric: the column of ``logs.csv`` that the score averages, over ``window`` iterations.
-        mode: ``max`` or ``min``.
     """
 
     trial: str
@@ -78,7 +77,6 @@ class Train:
     budget_max: float
     checkpoints_at: list[float]
     metric: str
-    mode: str
     window: int
 
 

@@ -18,7 +18,7 @@ EXAMPLES = [
     protocol.Hello(1, {"torch": "2.9"}),
     protocol.Check("flat", [SETTING, {}]),
     protocol.Checked("Mjlab-Velocity-Flat", "", ["", "no such entry"]),
-    protocol.Train("0001", "/runs/ä", "flat", SETTING, 7, "iterations", 10.0, [1.0, 3], "mean_reward", "max", 20),
+    protocol.Train("0001", "/runs/ä", "flat", SETTING, 7, "iterations", 10.0, [1.0, 3], "mean_reward", 20),
     protocol.Started("0001"),
     protocol.Continue("0001"),
     protocol.Stop("0001"),

@@ -35,7 +35,6 @@ def request(folder: Path, trial: str = "a", **changes) -> protocol.Train:
         "budget_max": 4,
         "checkpoints_at": [],
         "metric": "mean_reward",
-        "mode": "max",
         "window": 2,
     }
     return protocol.Train(**{**fields, **changes})

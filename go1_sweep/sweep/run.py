@@ -189,7 +189,6 @@ def _request(spec: Spec, paths: SweepPaths, record: TrialRecord) -> protocol.Tra
         budget_max=spec.budget.max,
         checkpoints_at=list(map(float, spec.rungs())),
         metric=stopping.metric,
-        mode=stopping.mode,
         window=stopping.window,
     )
 
