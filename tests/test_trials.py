@@ -9,10 +9,11 @@ import optuna
 import pytest
 import yaml
 
-from go1_sweep import spec
+from go1_sweep import spec, trials_table
 from go1_sweep.paths import BASELINE, SweepPaths
 from go1_sweep.protocol import Progress
-from go1_sweep.sweep.trials import TrialRecord, Trials
+from go1_sweep.sweep.trials import Trials
+from go1_sweep.trials_table import TrialRecord
 
 PARAMETERS = {
     "schedule": {"choice": ["adaptive", "fixed"]},
@@ -106,7 +107,7 @@ def test_optuna_hears_of_each_state_what_the_table_says(make):
     assert [t for t, frozen in study.items() if any(v > 0 for v in frozen.constraints.values())] == [too_large]
     assert rows[broken]["why"] == "exit code 1"
     assert rows[weak]["iterations"] == "3"
-    assert trials.best() is trials.records[best]
+    assert trials_table.best(trials.records.values(), "max") is trials.records[best]
     assert (heard.events[0], heard.events[-1]) == (("early_stopped", weak), ("completed", baseline))
 
 

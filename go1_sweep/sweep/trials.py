@@ -6,43 +6,16 @@ ASHA, to Optuna, to ``trials.csv`` and to the terminal.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import itertools
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from go1_sweep.parameters import Value
-from go1_sweep.paths import BASELINE, SweepPaths, write_atomically
+from go1_sweep import trials_table
+from go1_sweep.paths import BASELINE, SweepPaths
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
 from go1_sweep.sweep.early_stopping import Asha
 from go1_sweep.sweep.search import Search
-
-COLUMNS = ("trial", "state", "why", "score", "iterations", "env_steps", "train_seconds", "seed")
-"""The first columns of ``trials.csv``; the parameters follow by name."""
-
-INTERRUPTED = "the sweep was interrupted"
-
-
-@dataclass
-class TrialRecord:
-    """One trial.
-
-    Attributes:
-        state: running, then completed, early_stopped, infeasible, failed or interrupted.
-        why: why it ended, one line.
-        evidence: the last lines of its worker's log, if it failed.
-    """
-
-    trial: str
-    parameters: dict[str, Value]
-    seed: int
-    state: str = "running"
-    why: str = ""
-    progress: Progress = field(default_factory=Progress)
-    evidence: list[str] = field(default_factory=list)
+from go1_sweep.trials_table import INTERRUPTED, TrialRecord
 
 
 class Listener(Protocol):
@@ -98,14 +71,14 @@ class Trials:
         """The trial has a slot."""
         self._listener.started(self.records[trial])
 
-    def report(self, trial: str, progress: Progress) -> bool:
+    def report(self, trial: str, progress: Progress, gpu: str = "") -> bool:
         """Take an iteration's report; whether the trial goes on.
 
         A trial that has used its whole budget may say so itself, whatever the rungs say that its last
         iteration jumped over.
         """
         record = self.records[trial]
-        record.progress = progress
+        record.progress, record.gpu = progress, gpu
         budget = self._spec.budget
         is_over = progress.used(budget.unit) >= budget.max
         if trial != BASELINE:
@@ -144,34 +117,9 @@ class Trials:
             self._search.tell(record.trial, record.state, record.why, record.progress.score)
         self._write()
 
-    def best(self) -> TrialRecord | None:
-        """The completed trial with the best score."""
-        sign = 1 if self._spec.early_stopping.mode == "max" else -1
-        completed = [record for record in self.records.values() if record.state == "completed"]
-        return max(completed, key=lambda record: sign * (record.progress.score or 0.0), default=None)
-
     def _write(self) -> None:
-        given = (record.parameters for record in self.records.values())
-        names = list(dict.fromkeys(itertools.chain(self._spec.search.parameters, self._spec.search.fixed, *given)))
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow((*COLUMNS, *names))
-        for record in self.records.values():
-            progress = record.progress
-            table.writerow(
-                (
-                    record.trial,
-                    record.state,
-                    record.why,
-                    "" if progress.score is None else progress.score,
-                    progress.iterations,
-                    progress.env_steps,
-                    round(progress.train_seconds, 3),
-                    record.seed,
-                    *(record.parameters.get(name, "") for name in names),
-                )
-            )
-        write_atomically(self._paths.trials_table, text.getvalue())
+        search = self._spec.search
+        trials_table.write(self._paths, self.records.values(), [*search.parameters, *search.fixed])
 
 
 def training_seed(sweep_seed: int, trial: str) -> int:
