@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from go1_sweep import protocol
 from go1_sweep.paths import TrialPaths
 from go1_sweep.protocol import Progress
-from go1_sweep.sweep.worker_process import WorkerFailed, WorkerProcess
-
-
-@dataclass(frozen=True)
-class WorkerSpec:
-    """How an actor starts its worker, and how long it waits for a word of it [s]."""
-
-    simulator: str
-    python: str | None
-    device: str
-    threads: int
-    stall_timeout: float
+from go1_sweep.sweep.worker_process import WorkerFailed, WorkerProcess, WorkerSpec
 
 
 class TrialActor(tune.Trainable):
@@ -39,6 +28,7 @@ class TrialActor(tune.Trainable):
         self._worker: WorkerProcess | None = None
         self._worker_is_on: str | None = None
         """The trial that the worker trains; another than ours after Tune stopped that one."""
+        self._gpu = ",".join(map(str, ray.get_gpu_ids()))
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -83,13 +73,7 @@ class TrialActor(tune.Trainable):
             self._end_worker()
             log.write_text(f"The warm worker was replaced: {problem}\n", encoding="utf-8")
         if self._worker is None:
-            self._worker = WorkerProcess(
-                self._spec.simulator,
-                self._spec.device,
-                log,
-                python=self._spec.python,
-                threads=self._spec.threads,
-            )
+            self._worker = self._spec.start(log)
             self._receive(protocol.Hello)
             self._tell(self._train)
             self._receive(protocol.Started)
@@ -147,6 +131,7 @@ class TrialActor(tune.Trainable):
             "state": state,
             "why": why,
             "evidence": evidence or [],
+            "gpu": self._gpu,
             "progress": dataclasses.asdict(self._progress),
             "done": state != "running",
         }

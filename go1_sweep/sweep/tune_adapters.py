@@ -12,8 +12,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from go1_sweep import protocol
-from go1_sweep.sweep.trainable import WorkerSpec
-from go1_sweep.sweep.trials import TrialRecord, Trials
+from go1_sweep.sweep.trials import Trials
+from go1_sweep.sweep.worker_process import WorkerSpec
+from go1_sweep.trials_table import TrialRecord
 
 T = TypeVar("T")
 
@@ -114,8 +115,11 @@ class TuneScheduler(_Live, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Stop the trial or let it go on."""
-        progress = protocol.Progress(**_unflattened(result)["progress"])
-        goes_on = self._trouble.caught(lambda: self._trials.report(_trial_id(trial), progress), otherwise=False)
+        ours = _unflattened(result)
+        progress = protocol.Progress(**ours["progress"])
+        goes_on = self._trouble.caught(
+            lambda: self._trials.report(_trial_id(trial), progress, ours["gpu"]), otherwise=False
+        )
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
 
@@ -139,4 +143,4 @@ def _unflattened(result: dict[str, Any]) -> dict[str, Any]:
     """Our part of a result, from the flat keys (``progress/score``) that Tune makes of it."""
     names = [field.name for field in dataclasses.fields(protocol.Progress)]
     progress = {name: result[f"progress/{name}"] for name in names}
-    return {**{key: result[key] for key in ("state", "why", "evidence")}, "progress": progress}
+    return {**{key: result[key] for key in ("state", "why", "evidence", "gpu")}, "progress": progress}

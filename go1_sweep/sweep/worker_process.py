@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import go1_sweep
@@ -25,8 +26,8 @@ EVIDENCE_LINES = 8
 END_SECONDS = 5.0
 """How long a worker may take to end itself when its pipe was closed."""
 
-CLEARED = ("PYTHONPATH", "WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""Left out of a worker's environment: rsl_rl would read the ranks as its own."""
+CLEARED = ("PYTHONPATH", "WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "PYOPENGL_PLATFORM")
+"""Left out of a worker's environment: rsl_rl would read the ranks as its own, and MuJoCo sets the platform itself."""
 
 
 class WorkerFailed(Exception):
@@ -39,7 +40,16 @@ class WorkerProcess:
     The child leads a session of its own, so that it can be killed with all that it started.
     """
 
-    def __init__(self, simulator: str, device: str, log: Path, *, python: str | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        simulator: str,
+        device: str,
+        log: Path,
+        *,
+        python: str | None = None,
+        threads: int = 1,
+        gl: str = "disable",
+    ) -> None:
         """Start the worker.
 
         Args:
@@ -48,6 +58,7 @@ class WorkerProcess:
             log: file for all output, appended to; each trial then moves it to its own folder.
             python: the interpreter; ``None``: the current one, with what it can import.
             threads: CPU threads for torch.
+            gl: MuJoCo's OpenGL, as in ``worker_environment``.
 
         Raises:
             WorkerFailed: the interpreter cannot be started.
@@ -75,7 +86,7 @@ class WorkerProcess:
                     stdout=output,
                     stderr=output,
                     pass_fds=(child_in, child_out),
-                    env=_environment(Path(self._scratch.name), python, threads),
+                    env=worker_environment(Path(self._scratch.name), python, threads=threads, gl=gl),
                     start_new_session=True,
                 )
         except OSError as error:
@@ -178,17 +189,44 @@ class WorkerProcess:
         code = self._await_end()
         if code is None:
             return "the simulator worker closed its message pipe"
-        if code >= 0:
-            return f"the simulator worker ended with exit code {code}"
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
-        return f"the simulator worker was killed by signal {-code} ({name})"
+        return f"the simulator worker {how_it_ended(code)}"
 
 
-def _environment(scratch: Path, python: str | None, threads: int) -> dict[str, str]:
-    """The worker's environment.
+@dataclass(frozen=True)
+class WorkerSpec:
+    """How an actor starts its worker, and how long it waits for a word of it [s]."""
+
+    simulator: str
+    python: str | None
+    device: str
+    threads: int
+    stall_timeout: float
+
+    def start(self, log: Path, *, gl: str = "disable") -> WorkerProcess:
+        """Start it; see ``WorkerProcess``."""
+        return WorkerProcess(self.simulator, self.device, log, python=self.python, threads=self.threads, gl=gl)
+
+
+def how_it_ended(code: int) -> str:
+    """What an exit code says, negative for a signal: the rest of a sentence about a process."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
+    return f"was killed by signal {-code} ({name})"
+
+
+def worker_environment(scratch: Path, python: str | None, *, threads: int, gl: str) -> dict[str, str]:
+    """The environment of a child process in the simulator's interpreter.
 
     Its temporary files go to the scratch folder. Another interpreter gets a staged package alone on its
     path, ours keeps the path that it has.
+
+    Args:
+        scratch: a folder that lives as long as the child.
+        python: the interpreter; ``None``: the current one.
+        threads: CPU threads for torch.
+        gl: ``disable`` for training, which draws nothing (mjlab would load EGL, which not every machine
+            has); ``egl`` for drawing without a display.
     """
     environment = {key: value for key, value in os.environ.items() if key not in CLEARED}
     environment["TMPDIR"] = str(scratch)
@@ -201,8 +239,7 @@ def _environment(scratch: Path, python: str | None, threads: int) -> dict[str, s
         (staged / PACKAGE.name).symlink_to(PACKAGE)
         environment["PYTHONPATH"] = str(staged)
     environment["OMP_NUM_THREADS"] = str(threads)
-    # Training draws nothing, and mjlab would load EGL, which not every machine has.
-    environment["MUJOCO_GL"] = "disable"
+    environment["MUJOCO_GL"] = gl
     environment["WANDB_MODE"] = "disabled"
     environment["PYTHONUNBUFFERED"] = "1"
     return environment

@@ -1,0 +1,80 @@
+"""A Ray of our own on this machine, and how many trials or players it can hold at once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import ray
+
+from go1_sweep.errors import BadInput
+from go1_sweep.spec import ResourcesSpec
+from go1_sweep.sweep.worker_process import WorkerSpec
+
+OBJECT_STORE_BYTES = 100 * 1024 * 1024
+"""A sweep puts next to nothing into Ray's object store; the default takes 30% of the memory."""
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What a trial (or a player of policies) holds, and how many run side by side."""
+
+    count: int
+    gpus: int
+    cpus: int
+
+
+@contextlib.contextmanager
+def local_ray(scratch: str) -> Iterator[None]:
+    """A Ray of our own on this machine, whatever cluster may be running.
+
+    The actors' temporary files go to the scratch folder: some packages leave theirs behind.
+    """
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,
+        object_store_memory=OBJECT_STORE_BYTES,
+        runtime_env={"env_vars": {"TMPDIR": scratch}},
+    )
+    # What Ray and Tune log of a lost actor names things that are in none of our files; we say it ourselves.
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def slots_for(wanted: ResourcesSpec) -> Slots:
+    """How many fit, by what the machine has.
+
+    Raises:
+        BadInput: not even one fits.
+    """
+    total = ray.cluster_resources()
+    have_gpus, have_cpus = int(total.get("GPU", 0)), int(total.get("CPU", 0))
+    gpus = (1 if have_gpus else 0) if wanted.gpus == "auto" else wanted.gpus
+    if gpus > have_gpus:
+        raise BadInput(
+            f"resources.gpus: each trial wants {gpus} GPU, and none was found on this machine; "
+            "set it to 0 to train on the CPU (--set resources.gpus=0)"
+        )
+    if wanted.cpus > have_cpus:
+        raise BadInput(f"resources.cpus: each trial wants {wanted.cpus} CPUs, and this machine has {have_cpus}")
+    fit = min(have_cpus // wanted.cpus, have_gpus // gpus if gpus else have_cpus)
+    return Slots(min(fit, wanted.concurrent or fit), gpus, wanted.cpus)
+
+
+def worker_for(simulator: str, python: str | None, resources: ResourcesSpec, slots: Slots) -> WorkerSpec:
+    """The worker that a slot holds."""
+    return WorkerSpec(
+        simulator=simulator,
+        python=python,
+        device="cuda:0" if slots.gpus else "cpu",
+        threads=slots.cpus,
+        stall_timeout=resources.stall_timeout,
+    )
