@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
+import json
 import os
+import pty
+import re
+import signal
+import struct
 import subprocess
 import sys
+import termios
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +70,7 @@ class Command:
     def finish(self, seconds: float = 240) -> tuple[int, str, str]:
         """Wait for the end; the exit code, stdout and stderr. No descendant may be left."""
         out, err = self.process.communicate(timeout=seconds)
-        wait_for(lambda: not self.descendants(), 20, f"the end of {self.descendants()}")
+        wait_for(lambda: not self.descendants(), 60, f"the end of {self.descendants()}")
         return self.process.returncode, out, err
 
     def descendants(self) -> list[psutil.Process]:
@@ -112,6 +120,7 @@ SMALL: dict[str, Any] = {
     "early_stopping": {"scheduler": "none", "window": 2},
     "resources": {"gpus": 0},
     "baseline": False,
+    "final": {"finalists": 1, "envs": 2, "seeds": 1, "video": False},
 }
 
 
@@ -120,9 +129,110 @@ def sweep(tmp_path: Path) -> Callable[..., Sweep]:
     """Makes a small sweep over the fake simulator; keyword arguments replace sections of it."""
 
     def make(**sections: Any) -> Sweep:
-        content = {**SMALL, "storage": str(tmp_path / "runs"), **sections}
-        file = tmp_path / "sweep.yaml"
-        file.write_text(yaml.safe_dump(content))
-        return Sweep(file, tmp_path / "runs" / content["name"])
+        return write_sweep(tmp_path, **sections)
 
     return make
+
+
+def write_sweep(folder: Path, **sections: Any) -> Sweep:
+    """A small sweep over the fake simulator in the folder."""
+    content = {**SMALL, "storage": str(folder / "runs"), **sections}
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return Sweep(file, folder / "runs" / content["name"])
+
+
+@dataclass
+class OnTerminal:
+    """A sweep that runs, or ran, with a pseudo terminal as its stdout and stderr.
+
+    Attributes:
+        running: what ``status --json`` said, and what ``status`` said, while trials ran.
+    """
+
+    sweep: Sweep
+    command: Command
+    written: bytearray
+    running: tuple[dict[str, Any], str]
+
+    @property
+    def text(self) -> str:
+        """What was written, without colors."""
+        return re.sub(r"\x1b\[[0-9;]*m", "", self.written.decode())
+
+
+def status(folder: Path) -> tuple[dict[str, Any], str]:
+    """What ``status --json`` and ``status`` say."""
+    said = []
+    for arguments in (["--json"], []):
+        code, out, err = start("status", str(folder), *arguments).finish(30)
+        assert (code, err) == (0, "")
+        said.append(out)
+    return json.loads(said[0]), said[1]
+
+
+@contextlib.contextmanager
+def on_terminal(sweep: Sweep, rows: int = 24, columns: int = 100) -> Iterator[OnTerminal]:
+    """Start the sweep on a terminal of that size; entered when two trials have reported."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    mark, written = uuid.uuid4().hex, bytearray()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "go1_sweep", "run", str(sweep.file)],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        text=True,
+        env={**{k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}, "TERM": "xterm", MARK: mark},
+        start_new_session=True,
+    )
+    os.close(theirs)
+
+    def keep() -> None:
+        with contextlib.suppress(OSError):  # EIO: the last one who had it open is gone
+            while chunk := os.read(ours, 65536):
+                written.extend(chunk)
+
+    reader = threading.Thread(target=keep)
+    reader.start()
+    progress = [sweep.folder / "trials" / trial / "progress.jsonl" for trial in ("0000", "0001")]
+    try:
+        wait_for(lambda: all(p.exists() and p.stat().st_size for p in progress), 60, f"reports, after {written}")
+        yield OnTerminal(sweep, Command(process, mark), written, status(sweep.folder))
+        Command(process, mark).finish(120)
+        reader.join(20)
+    finally:
+        process.kill()
+        process.wait()
+        reader.join(20)
+        os.close(ours)
+
+
+def _small(folder: Path, seconds: float, iterations: int) -> Sweep:
+    fixed = {"env.step_seconds": seconds}
+    content = {
+        **SMALL,
+        "storage": str(folder / "runs"),
+        "search": {**SMALL["search"], "fixed": fixed},
+        "budget": {"unit": "iterations", "max": iterations},
+        "resources": {"gpus": 0, "concurrent": 2},
+    }
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return Sweep(file, folder / "runs" / "sweep")
+
+
+@pytest.fixture(scope="session")
+def finished_on_terminal(tmp_path_factory: pytest.TempPathFactory) -> OnTerminal:
+    """A sweep of four trials that ran to its end."""
+    with on_terminal(_small(tmp_path_factory.mktemp("finished"), 0.06, 8)) as run:
+        pass
+    return run
+
+
+@pytest.fixture(scope="session")
+def interrupted_on_terminal(tmp_path_factory: pytest.TempPathFactory) -> OnTerminal:
+    """A sweep that Ctrl-C ended while two of its trials ran."""
+    with on_terminal(_small(tmp_path_factory.mktemp("interrupted"), 0.05, 1000)) as run:
+        os.killpg(run.command.process.pid, signal.SIGINT)
+    return run

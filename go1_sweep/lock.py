@@ -1,0 +1,65 @@
+"""Tells whether a sweep runs: its driver holds a lock, which the system takes back however the driver ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The process that runs, or ran, a sweep.
+
+    Attributes:
+        started: when it began, UTC, ISO 8601.
+        slots: how many trials run side by side.
+    """
+
+    pid: int
+    host: str
+    started: str
+    slots: int
+
+
+@contextlib.contextmanager
+def held(path: Path, slots: int) -> Iterator[None]:
+    """Hold the lock, in a file that says who does; the file stays.
+
+    Raises:
+        OSError: the file cannot be written, or its file system has no locks.
+    """
+    with open(path, "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # waits for nobody but an `is_held` that looks just now
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        json.dump(asdict(Driver(os.getpid(), platform.node(), started, slots)), file)
+        file.flush()
+        yield
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def driver(path: Path) -> Driver | None:
+    """Who holds the lock, or held it last; ``None`` if the file does not say."""
+    try:
+        found = Driver(**json.loads(path.read_text(encoding="utf-8")))
+        datetime.fromisoformat(found.started)
+    except (OSError, ValueError, TypeError):
+        return None
+    return found

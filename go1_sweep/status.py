@@ -1,0 +1,251 @@
+"""How a sweep is doing, from the files of its folder: while it runs, and when it is over. Writes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from go1_sweep import live, lock, spec, trials_table
+from go1_sweep.errors import BadInput
+from go1_sweep.eta import eta_seconds
+from go1_sweep.paths import SweepPaths, TrialPaths, shown
+from go1_sweep.protocol import Progress
+from go1_sweep.spec import Spec
+from go1_sweep.trials_table import INTERRUPTED, TrialRecord
+from go1_sweep.wording import export_command, title
+
+TAIL_BYTES = 16384
+"""Enough of a file of progress for several lines."""
+PLAIN_WIDTH = 200
+"""Columns of the table where there is no terminal."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A sweep at one moment.
+
+    Attributes:
+        phase: running, final_stage (all trials are over, the best are being played), finished, interrupted,
+            failed (no policy came of it), or died (killed, or ended with an error).
+        driver: the process that runs, or ran, the sweep; ``None`` if that is not known.
+        elapsed: seconds since it began, or that it took; ``None`` if that is not known.
+        eta: seconds until its last trial ends; ``None`` if it does not run, or nothing tells yet.
+        result: ``result.json``, or ``None``.
+    """
+
+    folder: Path
+    spec: Spec
+    phase: str
+    driver: lock.Driver | None
+    elapsed: float | None
+    eta: float | None
+    records: list[TrialRecord]
+    result: dict[str, Any] | None
+
+
+def read(folder: Path) -> Status:
+    """Look at a sweep's folder.
+
+    A trial that was running when its sweep died counts as interrupted.
+
+    Raises:
+        BadInput: there is no such folder, or it is no sweep's.
+        UserError: ``trials.csv`` cannot be read.
+    """
+    paths = SweepPaths(folder)
+    _refuse_what_is_no_sweep(paths)
+    is_held = lock.is_held(paths.lock)  # first: a sweep that ends meanwhile has not died
+    sweep, driver = spec.load(paths.spec), lock.driver(paths.lock)
+    result, records = _result(paths), trials_table.read(paths)
+    phase = _phase(is_held, result, records, sweep)
+    for record in records:
+        if record.state == "running":
+            record.progress = last_progress(paths.trial(record.trial)) or record.progress
+            if not is_held:
+                record.state, record.why = "interrupted", "the sweep died"
+    elapsed = eta = None
+    if is_held and driver:
+        elapsed = max(0.0, (datetime.now(UTC) - datetime.fromisoformat(driver.started)).total_seconds())
+    elif result:
+        elapsed = result["seconds"]["wall"]
+    if phase == "running" and driver and elapsed is not None:
+        eta = eta_seconds(records, sweep, elapsed, driver.slots)
+    return Status(folder, sweep, phase, driver, elapsed, eta, records, result)
+
+
+def show(folder: Path, *, in_json: bool) -> None:
+    """Print how the sweep is doing, for people or as one JSON object.
+
+    Raises:
+        BadInput: there is no such folder, or it is no sweep's.
+        UserError: ``trials.csv`` cannot be read.
+    """
+    status = read(folder)
+    if in_json:
+        print(json.dumps(as_json(status), allow_nan=False))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    console.print(f"[bold]{escape(status.spec.name)}[/]: {_headline(status)}")
+    console.print(live.view(status.records, status.spec, status.elapsed, status.eta), soft_wrap=False)
+    for line in _outcome(status):
+        console.print(escape(line))
+
+
+def as_json(status: Status) -> dict[str, Any]:
+    """The status for programs; ``null`` is what is not known.
+
+    Keys:
+        name, folder, metric, mode: of the sweep; the folder is absolute.
+        phase: running, final_stage, finished, interrupted, failed or died.
+        driver: pid, host, started (UTC, ISO 8601) and slots (trials side by side) of its process.
+        elapsed_seconds, eta_seconds: since it began, and until its last trial ends.
+        budget: unit, and max of each trial.
+        trials_total: how many trials there will be, the baseline included.
+        states: how many trials are in each state.
+        trials: of each that was drawn its trial, state, why, score, iterations, env_steps,
+            train_seconds, seed and parameters.
+        best: the id of the completed trial with the best score.
+        winner, no_winner, baseline, video, no_video: as in ``result.json``.
+    """
+    sweep, result = status.spec, status.result or {}
+    best = trials_table.best(status.records, sweep.early_stopping.mode)
+    return {
+        "name": sweep.name,
+        "folder": str(status.folder.absolute()),
+        "metric": sweep.early_stopping.metric,
+        "mode": sweep.early_stopping.mode,
+        "phase": status.phase,
+        "driver": dataclasses.asdict(status.driver) if status.driver else None,
+        "elapsed_seconds": status.elapsed,
+        "eta_seconds": status.eta,
+        "budget": {"unit": sweep.budget.unit, "max": sweep.budget.max},
+        "trials_total": sweep.search.trials + (sweep.baseline is not None),
+        "states": dict(Counter(record.state for record in status.records)),
+        "trials": [_trial(record) for record in status.records],
+        "best": best.trial if best else None,
+        "winner": result.get("winner"),
+        "no_winner": result.get("no_winner"),
+        "baseline": result.get("baseline"),
+        "video": result.get("video"),
+        "no_video": result.get("no_video"),
+    }
+
+
+def last_progress(paths: TrialPaths) -> Progress | None:
+    """The last that the trial told of itself; ``None`` before its first iteration.
+
+    A line that is being written, or that a crash has torn, is passed over.
+    """
+    lines: list[bytes] = []
+    with contextlib.suppress(OSError), open(paths.progress, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+        lines = file.read().split(b"\n")[:-1]
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            told = _json(line)
+            return Progress(**{field.name: told[field.name] for field in dataclasses.fields(Progress)})
+    return None
+
+
+def _refuse_what_is_no_sweep(paths: SweepPaths) -> None:
+    try:
+        if not paths.folder.is_dir():
+            raise BadInput(f"{paths.folder}: no such folder")
+        if not paths.spec.is_file():
+            raise BadInput(f"{paths.folder} is no sweep's folder: it has no {paths.spec.name} (see what runs/ has)")
+    except OSError as error:
+        raise BadInput(f"{paths.folder} cannot be read: {error.strerror}") from None
+
+
+def _phase(is_held: bool, result: dict[str, Any] | None, records: Collection[TrialRecord], sweep: Spec) -> str:
+    states = {record.state for record in records}
+    are_all_drawn = len(records) == sweep.search.trials + (sweep.baseline is not None)
+    if is_held:
+        is_over = "running" not in states and (are_all_drawn or "interrupted" in states)
+        return "final_stage" if is_over or result else "running"
+    if result:
+        return result["phase"]
+    return "interrupted" if any(record.why == INTERRUPTED for record in records) else "died"
+
+
+def _result(paths: SweepPaths) -> dict[str, Any] | None:
+    """``result.json``; ``None`` where there is none, or one that no sweep wrote."""
+    try:
+        result = _json(paths.result.read_bytes())
+        for each in (result["winner"], result["baseline"]):
+            _ = each and _in_play(each)
+        is_ours = isinstance(result["phase"], str) and isinstance(result["seconds"]["wall"], float)
+        return result if is_ours else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _json(text: bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is none, or has a NaN or an infinite number.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def _trial(record: TrialRecord) -> dict[str, Any]:
+    return {
+        "trial": record.trial,
+        "state": record.state,
+        "why": record.why,
+        **dataclasses.asdict(record.progress),
+        "seed": record.seed,
+        "parameters": record.parameters,
+    }
+
+
+def _headline(status: Status) -> str:
+    phase, driver = status.phase.replace("_", " "), status.driver
+    if driver is None:
+        return phase
+    who = f"process {driver.pid} on {driver.host}, started {datetime.fromisoformat(driver.started):%Y-%m-%d %H:%M} UTC"
+    return f"{phase} ({escape(who)})"
+
+
+def _outcome(status: Status) -> list[str]:
+    """What ``result.json`` says of the winner and the baseline; or how the best so far is had."""
+    result, paths = status.result, SweepPaths(status.folder.absolute())
+    if result is None:
+        is_over = status.phase not in ("running", "final_stage")
+        return [f"For the best policy so far: {export_command(paths.folder)}"] if is_over else []
+    winner, baseline = result["winner"], result["baseline"]
+    if not winner:
+        return [result["no_winner"]]
+    lines = [f"Winner: {_in_play(winner)}"]
+    if baseline and baseline["trial"] != winner["trial"]:
+        lines.append(f"  beside {_in_play(baseline)}")
+    lines.append(f"  policy {shown(paths.best.onnx)}")
+    video = shown(paths.best.video) if result["video"] else f"none: {result['no_video']}"
+    return [*lines, f"  video  {video}"]
+
+
+def _in_play(result: dict[str, Any]) -> str:
+    play = result["play"]
+    overall, fell = play["overall"], f"{play['falls']} of {play['episodes']} fell"
+    return (
+        f"{title(result['trial'], play['checkpoint'])}: return {overall['total_reward']:.2f} in play, "
+        f"off by {overall['lin_vel_rmse']:.2f} m/s and {overall['ang_vel_rmse']:.2f} rad/s, {fell}"
+    )

@@ -1,0 +1,217 @@
+"""What `status` says of a sweep that runs, is over, was interrupted or was killed; and that it only looks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import SMALL, status, wait_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from go1_sweep import cli, lock, trials_table
+from go1_sweep.paths import SweepPaths, TrialPaths, write_atomically
+from go1_sweep.protocol import Progress
+from go1_sweep.status import as_json, last_progress, read
+from go1_sweep.trials_table import INTERRUPTED, TrialRecord
+
+
+def a_sweep(folder: Path, *states: str, result: dict | None = None) -> SweepPaths:
+    """The folder of a sweep of two trials, as its driver may leave it."""
+    paths = SweepPaths(folder)
+    search = {**SMALL["search"], "trials": 2}
+    paths.spec.write_text(yaml.safe_dump({**SMALL, "search": search}))
+    records = [TrialRecord(f"{i:04d}", {"learning_rate": 1e-3}, i, state) for i, state in enumerate(states)]
+    for record in records:
+        record.why = INTERRUPTED if record.state == "interrupted" else ""
+    trials_table.write(paths, records, [])
+    if result is not None:
+        paths.result.write_text(json.dumps(result))
+    return paths
+
+
+RESULT = {"phase": "finished", "winner": None, "no_winner": "none", "baseline": None, "seconds": {"wall": 1.5}}
+
+
+def refused(arguments: list[str], capsys) -> str:
+    assert cli.main(["status", *arguments]) == 2
+    return capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path, capsys):
+    assert refused([str(tmp_path / "no")], capsys) == f"error: {tmp_path / 'no'}: no such folder\n"
+
+
+def test_a_folder_that_is_no_sweep_is_refused(tmp_path, capsys):
+    assert f"{tmp_path} is no sweep's folder: it has no spec.yaml" in refused([str(tmp_path), "--json"], capsys)
+    (tmp_path / "spec.yaml").write_text("[")
+    assert "spec.yaml" in refused([str(tmp_path)], capsys)
+
+
+@pytest.mark.parametrize(
+    ("phase", "states", "has_result", "is_held"),
+    [
+        ("running", [], False, True),
+        ("running", ["completed"], False, True),
+        ("running", ["completed", "running"], False, True),
+        ("running", ["interrupted", "running"], False, True),
+        ("final_stage", ["completed", "early_stopped"], False, True),
+        ("final_stage", ["interrupted"], False, True),
+        ("final_stage", ["completed", "completed"], True, True),
+        ("finished", ["completed", "failed"], True, False),
+        ("interrupted", ["interrupted"], False, False),
+        ("died", [], False, False),
+        ("died", ["completed", "running"], False, False),
+        ("died", ["completed", "completed"], False, False),
+    ],
+)
+def test_the_phase_follows_from_the_lock_the_trials_and_the_result(tmp_path, phase, states, has_result, is_held):
+    paths = a_sweep(tmp_path, *states, result=RESULT if has_result else None)
+    with lock.held(paths.lock, slots=2):
+        if is_held:
+            assert read(tmp_path).phase == phase
+    if not is_held:
+        assert read(tmp_path).phase == phase
+        assert "running" not in {record.state for record in read(tmp_path).records}
+
+
+LINES = [
+    json.dumps({"time": 1.5 * i, "iterations": i, "env_steps": 24 * i, "train_seconds": 0.5 * i, "score": None})
+    for i in range(1, 200)
+]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, sum(len(line) + 1 for line in LINES)), st.binary(max_size=40).filter(lambda b: b"\n" not in b))
+def test_of_a_file_of_progress_the_last_complete_line_counts(tmp_path_factory, length, garbage):
+    paths = TrialPaths(tmp_path_factory.mktemp("trial"))
+    content = "".join(line + "\n" for line in LINES)[:length]
+    paths.progress.write_bytes(content.encode())
+    complete = content.count("\n")
+    expected = Progress(complete, 24 * complete, 0.5 * complete, None) if complete else None
+    assert last_progress(paths) == expected
+    if content.endswith("\n"):
+        paths.progress.write_bytes(content.encode() + garbage + b"}\n")  # as a power cut may leave it
+        assert last_progress(paths) == expected
+
+
+def test_a_running_trial_is_as_far_as_its_own_file_says(tmp_path):
+    paths = a_sweep(tmp_path, "running")
+    paths.trial("0000").folder.mkdir(parents=True)
+    paths.trial("0000").progress.write_text(LINES[0] + "\n" + LINES[1] + "\n" + LINES[2][:20])
+    with lock.held(paths.lock, slots=2):
+        assert read(tmp_path).records[0].progress.iterations == 2
+
+
+def test_files_that_are_replaced_meanwhile_do_no_harm(tmp_path):
+    paths = a_sweep(tmp_path, "running")
+    paths.trial("0000").folder.mkdir(parents=True)
+    is_over = threading.Event()
+
+    def replace() -> None:
+        while not is_over.is_set():
+            for states in (["running"], ["completed", "running"]):
+                records = [TrialRecord(f"{i:04d}", {"gamma": 0.5}, i, state) for i, state in enumerate(states)]
+                trials_table.write(paths, records, [])
+                write_atomically(paths.result, json.dumps(RESULT))
+                paths.trial("0000").progress.write_text("\n".join(LINES[: 1 + len(states)]))
+                paths.result.unlink()
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    try:
+        with lock.held(paths.lock, slots=1):
+            for _ in range(100):
+                assert read(tmp_path).phase in ("running", "final_stage")
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_a_result_that_is_broken_or_has_a_nan_is_no_result(tmp_path):
+    paths = a_sweep(tmp_path, "completed")
+    odd = [
+        {**RESULT, "winner": "x"},
+        {**RESULT, "winner": {"trial": "0000"}},
+        {**RESULT, "seconds": []},
+        {"winner": None},
+    ]
+    for content in ("", "[1]", '{"winner": NaN}', "{", *map(json.dumps, odd)):
+        paths.result.write_text(content)
+        assert as_json(read(tmp_path))["winner"] is None
+
+
+def test_it_needs_neither_ray_nor_optuna_and_writes_nothing(tmp_path):
+    a_sweep(tmp_path, "completed", "running", result=RESULT)
+    before = {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]}
+    code = (
+        "import sys; from go1_sweep import cli; assert cli.main(sys.argv[1:]) == 0; "
+        "print(sorted({'ray', 'optuna', 'torch', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "status", str(tmp_path)], capture_output=True, text=True)
+    assert (done.stdout.splitlines()[-1], done.stderr) == ("[]", "")
+    assert {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]} == before
+
+
+def test_a_running_sweep_says_how_far_its_trials_are_and_when_it_ends(finished_on_terminal):
+    said, text = finished_on_terminal.running
+    assert (said["phase"], said["winner"], said["trials_total"]) == ("running", None, 4)
+    assert (said["driver"]["pid"], said["driver"]["slots"]) == (finished_on_terminal.command.process.pid, 2)
+    running = [trial for trial in said["trials"] if trial["state"] == "running"]
+    assert len(running) == said["states"]["running"]
+    assert sum(trial["iterations"] for trial in said["trials"]) >= 2
+    assert said["elapsed_seconds"] > 0
+    assert said["eta_seconds"] > 0
+    assert text.startswith("sweep: running (process ")
+    assert "\x1b" not in text
+    assert " left" in text
+
+
+def test_a_finished_sweep_says_what_its_files_say(finished_on_terminal):
+    sweep = finished_on_terminal.sweep
+    said, text = status(sweep.folder)
+    result = json.loads((sweep.folder / "result.json").read_text())
+    assert (said["phase"], said["eta_seconds"], said["states"]) == ("finished", None, {"completed": 4})
+    assert (said["winner"], said["best"]) == (result["winner"], result["winner"]["trial"])
+    assert said["elapsed_seconds"] == result["seconds"]["wall"]
+    for trial in said["trials"]:
+        row = sweep.trials()[trial["trial"]]
+        assert (str(trial["score"]), str(trial["env_steps"])) == (row["score"], row["env_steps"])
+        assert trial["parameters"]["learning_rate"] == float(row["learning_rate"])
+    assert f"Winner: trial {said['best']}" in text
+    assert f"* {said['best']}" in text
+
+
+def test_an_interrupted_sweep_is_interrupted(interrupted_on_terminal):
+    said, text = status(interrupted_on_terminal.sweep.folder)
+    assert (said["phase"], said["states"], said["eta_seconds"]) == ("interrupted", {"interrupted": 2}, None)
+    assert text.startswith("sweep: interrupted")
+    assert "2 not drawn" in text
+
+
+def test_a_killed_sweep_died_and_its_trials_are_as_far_as_they_came(sweep):
+    search = {**SMALL["search"], "fixed": {"env.step_seconds": 0.05}}
+    running = sweep(search=search, budget={"unit": "iterations", "max": 1000})
+    command = running.start()
+    progress = TrialPaths(running.folder / "trials" / "0000")
+    wait_for(lambda: last_progress(progress), 60, "the first report")
+    assert status(running.folder)[0]["phase"] == "running"
+
+    os.kill(command.process.pid, signal.SIGKILL)
+    command.finish()
+
+    said, text = status(running.folder)
+    last = last_progress(progress)
+    assert last is not None
+    assert (said["phase"], said["eta_seconds"]) == ("died", None)
+    assert set(said["states"]) == {"interrupted"}
+    assert said["trials"][0]["iterations"] == last.iterations
+    assert said["trials"][0]["why"] == "the sweep died"
+    assert text.startswith("sweep: died (process ")
