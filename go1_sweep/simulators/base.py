@@ -9,8 +9,9 @@ Call order for a trial::
     ...                                                        # runner.learn(), simulator.save()
     simulator.close(env)                                       # on every way out
 
-Several trials run one after the other in one process: after ``close`` the next ``load_config`` must
-give what a fresh process gives.
+A trained policy is played in the same order, with ``load_config(task_id, play=True)`` and a loaded
+policy's actions in place of ``learn``. Several envs are made one after the other in one process: after
+``close`` the next ``load_config`` must give what a fresh process gives.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import fnmatch
 import typing
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import torch
 from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 
@@ -42,11 +46,93 @@ class TaskConfig:
         task_id: the id under which the simulator registered the task.
         env: the environment's configuration.
         agent: the runner's configuration (policy, PPO, iteration size).
+        play: whether it is the play variant: a policy is shown or judged, and nothing is learnt.
     """
 
     task_id: str
     env: Any
     agent: Any
+    play: bool = False
+
+
+@dataclass(frozen=True)
+class RobotState:
+    """How the robots move, and how they should; tensors of shape (num_envs, 3), in the base frame.
+
+    Attributes:
+        lin_vel: linear velocity [m/s].
+        ang_vel: angular velocity [rad/s].
+        command: commanded forward and sideways velocity [m/s] and yaw rate [rad/s].
+    """
+
+    lin_vel: torch.Tensor
+    ang_vel: torch.Tensor
+    command: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ObservationTerm:
+    """A part of the policy's input: ``scale * clip(measured - offset)``, with its history, oldest first.
+
+    Attributes:
+        name: as the simulator calls it.
+        size: how many numbers it is, its history included.
+        quantity: what is measured, in words.
+        unit: of what is measured; empty where it has none.
+        parts: the name of each number of one step, such as joints or axes.
+        offset: of each number of one step, in the unit; ``None``: nothing is subtracted.
+        clip: the bounds, in the unit; ``None``: not clipped.
+        scale: one factor or one a number.
+        delay: the least and the greatest age of the measurement in training [steps].
+        history: how many steps it holds.
+    """
+
+    name: str
+    size: int
+    quantity: str
+    unit: str
+    parts: list[str]
+    offset: list[float] | None = None
+    clip: list[float] | None = None
+    scale: float | list[float] = 1.0
+    delay: list[int] = dataclasses.field(default_factory=lambda: [0, 0])
+    history: int = 1
+
+
+@dataclass(frozen=True)
+class JointAction:
+    """What one number of the policy's output means: target [rad] = default_position + scale * action.
+
+    Attributes:
+        name: of the joint.
+        scale: [rad].
+        default_position: [rad].
+        stiffness: of the position controller [N m/rad].
+        damping: of the position controller [N m s/rad].
+        target_limits: the bounds that the target is clipped to [rad]; ``None``: not clipped.
+    """
+
+    name: str
+    scale: float
+    default_position: float
+    stiffness: float
+    damping: float
+    target_limits: list[float] | None
+
+
+@dataclass(frozen=True)
+class PolicyInterface:
+    """All that a robot must know of a policy's input and output.
+
+    Attributes:
+        observations: in the order of the input.
+        actions: in the order of the output.
+        action_clip: the policy's output is clipped to plus and minus this; ``None``: not clipped.
+    """
+
+    observations: list[ObservationTerm]
+    actions: list[JointAction]
+    action_clip: float | None
 
 
 class Simulator(ABC):
@@ -59,6 +145,13 @@ class Simulator(ABC):
 
     paths: ClassVar[dict[str, str]]
     """Neutral parameter name -> ``env.<path>`` or ``agent.<path>`` in this simulator's configuration."""
+
+    test_paths: ClassVar[tuple[str, ...]] = ()
+    """What makes the test and not the policy in the env's configuration, as patterns (``fnmatch``) of paths.
+
+    The play variant keeps its own: a trial that trained with other rewards or commands is judged by those of
+    the task, as all others are.
+    """
 
     @abstractmethod
     def versions(self) -> dict[str, str]:
@@ -83,37 +176,85 @@ class Simulator(ABC):
         raise ConfigError(f"{self.name} has no task '{task}'{guess}; it has {', '.join(['rough', 'flat', *known])}")
 
     @abstractmethod
-    def load_config(self, task_id: str) -> TaskConfig:
-        """Fresh configuration objects of a registered task, for training."""
+    def load_config(self, task_id: str, *, play: bool = False) -> TaskConfig:
+        """Fresh configuration objects of a registered task, for training or of its play variant.
+
+        Episodes of the play variant are as long as those of training.
+        """
 
     def apply(self, config: TaskConfig, parameters: dict[str, Any]) -> None:
-        """Set parameters, by neutral name or raw path, in place.
+        """Set parameters, by neutral name or raw path, in place; the play variant keeps its ``test_paths``.
 
         Raises:
             ConfigError: the configuration has no such entry, or takes another type.
         """
         for name, value in parameters.items():
             path = self.paths.get(name, name)
+            if config.play and any(fnmatch.fnmatchcase(path, pattern) for pattern in self.test_paths):
+                continue
             root, _, rest = path.partition(".")
             if root not in ("env", "agent") or not rest:
                 raise ConfigError(f"{self.name} has no parameter '{name}'{did_you_mean(name, self.paths)}")
             set_entry(getattr(config, root), rest, value, shown=path)
 
     @abstractmethod
-    def make_env(self, config: TaskConfig, seed: int, device: str) -> VecEnv:
+    def make_env(
+        self, config: TaskConfig, seed: int, device: str, *, frame_size: tuple[int, int] | None = None
+    ) -> VecEnv:
         """Build the environment and seed everything random in it.
 
         The policy's initial weights and the exploration noise hang on the same seed (torch's global
         generator), so ``make_runner`` follows directly.
+
+        Args:
+            config: of the task.
+            seed: in [0, 2**31).
+            device: ``cpu`` or ``cuda:0``.
+            frame_size: width and height of what ``render`` draws; ``None``: nothing will be drawn.
         """
 
     @abstractmethod
     def make_runner(
-        self, env: VecEnv, config: TaskConfig, log_dir: Path, writer: dict[str, Any] | str
+        self, env: VecEnv, config: TaskConfig, log_dir: Path | None, writer: dict[str, Any] | str
     ) -> OnPolicyRunner:
-        """The rsl_rl runner of the task, logging through ``writer`` (an rsl_rl ``logger`` configuration).
+        """The rsl_rl runner of the task.
 
         ``config`` stays as it is: the runner gets a copy that it may change.
+
+        Args:
+            env: borrowed.
+            config: that the env was made of.
+            log_dir: where the writer writes; ``None``: nothing is logged.
+            writer: an rsl_rl ``logger`` configuration.
+        """
+
+    @abstractmethod
+    def step_seconds(self, env: VecEnv) -> float:
+        """What a step of the env stands for: the policy's control period [s]."""
+
+    @abstractmethod
+    def robot_state(self, env: VecEnv) -> RobotState:
+        """The state in which the env's last observations were taken, after the reset of envs that were done."""
+
+    @abstractmethod
+    def set_command(self, env: VecEnv, command: tuple[float, float, float]) -> None:
+        """Command all robots, from the observations of the next step on; a reset env draws its own again.
+
+        Args:
+            env: of a task with a velocity command.
+            command: forward and sideways velocity [m/s] and yaw rate [rad/s] in the base frame.
+        """
+
+    @abstractmethod
+    def render(self, env: VecEnv) -> np.ndarray:
+        """A picture of the first robot from a camera that follows it, (height, width, 3) of uint8."""
+
+    @abstractmethod
+    def interface(self, env: VecEnv, config: TaskConfig) -> PolicyInterface:
+        """What the numbers that go into the policy and come out of it are.
+
+        Raises:
+            ConfigError: the task's actions are not targets of joint positions.
         """
 
     def save(self, runner: OnPolicyRunner, path: Path) -> None:

@@ -15,14 +15,23 @@ import time
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 from tensordict import TensorDict
 
-from go1_sweep.simulators.base import Simulator, TaskConfig, same_names
+from go1_sweep.simulators.base import (
+    JointAction,
+    ObservationTerm,
+    PolicyInterface,
+    RobotState,
+    Simulator,
+    TaskConfig,
+    same_names,
+)
 
 Fault = Literal["", "crash", "exit", "raise", "hang", "nan", "inf", "oom", "garbage", "half_line", "slow", "child"]
 GPU_MEMORY_ENVS = 8192
@@ -34,12 +43,15 @@ class FakeEnvCfg:
     """The environment.
 
     Attributes:
-        fault: what goes wrong ...
+        fault: what goes wrong in training ...
         fault_iteration: ... in this PPO iteration, from 1.
+        play_fault: what goes wrong in the first step of the play variant.
+        draw_fault: what goes wrong when the third picture is drawn.
         level_is_nan_from: the PPO iteration from which the logged curriculum level is NaN.
         step_seconds: how long an environment step takes.
         episode_steps: length of an episode.
         noise: standard deviation of an episode's return.
+        fall_step: every other env falls in this step of its episodes; 0: none does.
     """
 
     num_envs: int = 32
@@ -48,7 +60,10 @@ class FakeEnvCfg:
     step_seconds: float = 0.0
     fault: Fault = ""
     fault_iteration: int = 2
+    play_fault: Fault = ""
+    draw_fault: Fault = ""
     level_is_nan_from: int = 1_000_000
+    fall_step: int = 0
 
 
 @dataclass
@@ -94,48 +109,55 @@ class FakeEnv(VecEnv):
 
     num_actions = 2
 
-    def __init__(self, config: TaskConfig, seed: int, device: str) -> None:
+    def __init__(self, config: TaskConfig, seed: int, device: str, frame_size: tuple[int, int] | None) -> None:
         cfg: FakeEnvCfg = config.env
         if cfg.num_envs > GPU_MEMORY_ENVS:
             raise torch.OutOfMemoryError(f"CUDA out of memory: {cfg.num_envs} fake envs")
         torch.manual_seed(seed)
-        self._config = self.cfg = cfg
+        self.cfg: FakeEnvCfg = cfg  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.frame_size = frame_size
+        self.pictures = 0
         self.num_envs, self.device = cfg.num_envs, device
         self.max_episode_length = cfg.episode_steps
         self.episode_length_buf = torch.zeros(cfg.num_envs, dtype=torch.long, device=device)
         self._iteration_steps = config.agent.num_steps_per_env
         self._final_return = final_return(config)
+        self._plays = config.play
         self._steps = 0
         self._generator = torch.Generator().manual_seed(seed)
+        self.command = torch.rand(cfg.num_envs, 3, generator=self._generator) - 0.5
 
     def get_observations(self) -> TensorDict:
         """Observations, shape (num_envs, 3)."""
-        phase = self.episode_length_buf[:, None] / self._config.episode_steps
+        phase = self.episode_length_buf[:, None] / self.cfg.episode_steps
         state = torch.cat([phase, torch.sin(phase), torch.ones_like(phase)], dim=1)
         return TensorDict({"state": state}, batch_size=[self.num_envs])
 
     def step(self, actions: torch.Tensor) -> tuple[TensorDict, torch.Tensor, torch.Tensor, dict]:
         """One step; the fault strikes at the first step of its iteration."""
+        cfg = self.cfg
         iteration, step = divmod(self._steps, self._iteration_steps)
         self._steps += 1
-        if self._config.fault and step == 0 and iteration + 1 == self._config.fault_iteration:
-            self._fail(self._config.fault)
-        time.sleep(self._config.step_seconds)
-        learned = 1.0 - math.exp(-self._steps / (4 * self._iteration_steps))
-        noise = torch.randn(self.num_envs, generator=self._generator).to(self.device) * self._config.noise
-        rewards = (self._final_return * learned + noise) / self._config.episode_steps
+        fault, at = (cfg.play_fault, 1) if self._plays else (cfg.fault, cfg.fault_iteration)
+        if fault and step == 0 and iteration + 1 == at:
+            self.fail(fault)
+        time.sleep(cfg.step_seconds)
+        learned = 1.0 if self._plays else 1.0 - math.exp(-self._steps / (4 * self._iteration_steps))
+        noise = torch.randn(self.num_envs, generator=self._generator).to(self.device) * cfg.noise
+        rewards = (self._final_return * learned + noise) / cfg.episode_steps
+        if fault in ("nan", "inf") and iteration + 1 >= at:
+            rewards = rewards + (math.nan if fault == "nan" else math.inf)
         self.episode_length_buf += 1
-        dones = (self.episode_length_buf >= self._config.episode_steps).long()
-        self.episode_length_buf[dones.bool()] = 0
-        observations = self.get_observations()
-        if self._config.fault == "nan" and iteration + 1 >= self._config.fault_iteration:
-            rewards = rewards * math.nan
-        if self._config.fault == "inf" and iteration + 1 >= self._config.fault_iteration:
-            rewards = rewards + math.inf
-        level = learned if iteration + 1 < self._config.level_is_nan_from else math.nan
-        return observations, rewards, dones, {"time_outs": dones.bool(), "log": {"Curriculum/level": level}}
+        time_outs = self.episode_length_buf >= cfg.episode_steps
+        falls = (self.episode_length_buf == cfg.fall_step) & (torch.arange(self.num_envs) % 2 == 1)
+        dones = time_outs | falls
+        self.episode_length_buf[dones] = 0
+        level = learned if iteration + 1 < cfg.level_is_nan_from else math.nan
+        extras = {"time_outs": time_outs & ~falls, "log": {"Curriculum/level": level}}
+        return self.get_observations(), rewards, dones.long(), extras
 
-    def _fail(self, fault: str) -> None:
+    def fail(self, fault: str) -> None:
+        """Misbehave as told."""
         match fault:
             case "crash":
                 os.kill(os.getpid(), signal.SIGSEGV)
@@ -197,16 +219,58 @@ class Fake(Simulator):
         """The two tasks."""
         return sorted({self.aliases["flat"], self.aliases["rough"]})
 
-    def load_config(self, task_id: str) -> TaskConfig:
+    def load_config(self, task_id: str, *, play: bool = False) -> TaskConfig:
         """The default configuration."""
-        return TaskConfig(task_id, FakeEnvCfg(), FakeAgentCfg())
+        return TaskConfig(task_id, FakeEnvCfg(), FakeAgentCfg(), play)
 
-    def make_env(self, config: TaskConfig, seed: int, device: str) -> VecEnv:
+    def make_env(
+        self, config: TaskConfig, seed: int, device: str, *, frame_size: tuple[int, int] | None = None
+    ) -> VecEnv:
         """The tiny environment."""
-        return FakeEnv(config, seed, device)
+        return FakeEnv(config, seed, device, frame_size)
 
     def make_runner(
-        self, env: VecEnv, config: TaskConfig, log_dir: Path, writer: dict[str, Any] | str
+        self, env: VecEnv, config: TaskConfig, log_dir: Path | None, writer: dict[str, Any] | str
     ) -> OnPolicyRunner:
         """rsl_rl's own runner."""
-        return OnPolicyRunner(env, asdict(config.agent) | {"logger": writer}, str(log_dir), str(env.device))
+        train_cfg = asdict(config.agent) | {"logger": writer}
+        return OnPolicyRunner(env, train_cfg, str(log_dir) if log_dir else None, str(env.device))
+
+    def step_seconds(self, env: VecEnv) -> float:
+        """Fifty steps a second."""
+        return 0.02
+
+    def robot_state(self, env: VecEnv) -> RobotState:
+        """A robot that does half of what it is told."""
+        command = cast(FakeEnv, env).command
+        still = torch.zeros(env.num_envs, 1)
+        return RobotState(
+            lin_vel=torch.cat([command[:, :2] / 2, still], dim=1),
+            ang_vel=torch.cat([still, still, command[:, 2:] / 2], dim=1),
+            command=command.clone(),
+        )
+
+    def set_command(self, env: VecEnv, command: tuple[float, float, float]) -> None:
+        """It stays until it is set again."""
+        cast(FakeEnv, env).command[:] = torch.tensor(command)
+
+    def render(self, env: VecEnv) -> np.ndarray:
+        """A grey picture that gets lighter with the episode."""
+        fake = cast(FakeEnv, env)
+        fake.pictures += 1
+        if fake.cfg.draw_fault and fake.pictures == 3:
+            fake.fail(fake.cfg.draw_fault)
+        assert fake.frame_size is not None
+        width, height = fake.frame_size
+        return np.full((height, width, 3), int(255 * fake.get_observations()["state"][0, 0]), dtype=np.uint8)
+
+    def interface(self, env: VecEnv, config: TaskConfig) -> PolicyInterface:
+        """Three numbers in, two joints out."""
+        return PolicyInterface(
+            observations=[
+                ObservationTerm("phase", 2, "how far the episode is, and its sine", "", ["phase", "sine"]),
+                ObservationTerm("one", 1, "a constant", "", ["one"]),
+            ],
+            actions=[JointAction(name, 0.25, 0.1, 20.0, 0.5, None) for name in ("left", "right")],
+            action_clip=None,
+        )

@@ -9,15 +9,25 @@ from pathlib import Path
 from typing import Any, cast
 
 import mjlab.tasks  # noqa: F401  (registers the tasks)
+import numpy as np
 import torch
 from mjlab.envs import ManagerBasedRlEnv
 from mjlab.rl import MjlabOnPolicyRunner, RslRlVecEnvWrapper
 from mjlab.tasks import registry
+from mjlab.tasks.velocity.mdp import UniformVelocityCommand
 from mjlab.utils.torch import configure_torch_backends
 from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 
-from go1_sweep.simulators.base import Simulator, TaskConfig, same_names
+from go1_sweep.simulators.base import (
+    ConfigError,
+    PolicyInterface,
+    RobotState,
+    Simulator,
+    TaskConfig,
+    same_names,
+)
+from go1_sweep.simulators.mjlab_interface import joint_actions, observation_terms
 
 ROUGH = "Mjlab-Velocity-Rough-Unitree-Go1"
 FLAT = "Mjlab-Velocity-Flat-Unitree-Go1"
@@ -55,6 +65,24 @@ class Mjlab(Simulator):
         ),
     }
 
+    test_paths = (
+        "env.rewards.*",
+        "env.scale_rewards_by_dt",
+        "env.commands.*",
+        "env.terminations.*",
+        "env.is_finite_horizon",
+        "env.episode_length_s",
+        "env.auto_reset",
+        "env.curriculum.*",
+        "env.events.*",
+        "env.metrics.*",
+        "env.recorders.*",
+        "env.viewer.*",
+        "env.scene.terrain.*",
+        "env.observations.*.enable_corruption",
+        "env.observations.*.noise*",
+    )
+
     default_num_envs = 4096
     """mjlab registers its tasks with one env; its train script and its papers use this many."""
 
@@ -67,27 +95,68 @@ class Mjlab(Simulator):
         """The ids of mjlab's registry."""
         return registry.list_tasks()
 
-    def load_config(self, task_id: str) -> TaskConfig:
+    def load_config(self, task_id: str, *, play: bool = False) -> TaskConfig:
         """Copies of the registered configuration, with the usual number of envs."""
-        config = TaskConfig(task_id, registry.load_env_cfg(task_id), registry.load_rl_cfg(task_id))
-        config.env.scene.num_envs = self.default_num_envs
-        config.agent.upload_model = False  # W&B is the sweep's business
-        return config
+        env = registry.load_env_cfg(task_id, play=play)
+        env.episode_length_s = registry.load_env_cfg(task_id).episode_length_s  # mjlab plays for 1e9 s
+        env.scene.num_envs = self.default_num_envs
+        env.is_finite_horizon &= not play  # the wrapper tells of time-outs only where it is False
+        agent = registry.load_rl_cfg(task_id)
+        agent.upload_model = False  # W&B is the sweep's business
+        return TaskConfig(task_id, env, agent, play)
 
-    def make_env(self, config: TaskConfig, seed: int, device: str) -> VecEnv:
+    def make_env(
+        self, config: TaskConfig, seed: int, device: str, *, frame_size: tuple[int, int] | None = None
+    ) -> VecEnv:
         """A ``ManagerBasedRlEnv``; its constructor seeds Python, NumPy, torch and Warp."""
         configure_torch_backends()
         config.env.seed = config.agent.seed = seed
-        env = ManagerBasedRlEnv(config.env, device=device)
+        if frame_size:
+            _draw_plainly(config.env, frame_size)
+        env = ManagerBasedRlEnv(config.env, device=device, render_mode="rgb_array" if frame_size else None)
         return RslRlVecEnvWrapper(env, clip_actions=config.agent.clip_actions)
 
     def make_runner(
-        self, env: VecEnv, config: TaskConfig, log_dir: Path, writer: dict[str, Any] | str
+        self, env: VecEnv, config: TaskConfig, log_dir: Path | None, writer: dict[str, Any] | str
     ) -> OnPolicyRunner:
         """The runner class that the task registered."""
         runner_class = registry.load_runner_cls(config.task_id) or MjlabOnPolicyRunner
         train_cfg = asdict(config.agent) | {"logger": writer}
-        return runner_class(env, train_cfg, str(log_dir), str(env.device))
+        return runner_class(env, train_cfg, str(log_dir) if log_dir else None, str(env.device))
+
+    def step_seconds(self, env: VecEnv) -> float:
+        """The physics step times the decimation."""
+        return _unwrapped(env).step_dt
+
+    def robot_state(self, env: VecEnv) -> RobotState:
+        """Velocities of the robot's root."""
+        term = _velocity_command(env)
+        data = term.robot.data
+        return RobotState(data.root_link_lin_vel_b, data.root_link_ang_vel_b, term.vel_command_b.clone())
+
+    def set_command(self, env: VecEnv, command: tuple[float, float, float]) -> None:
+        """Overrule the velocity command's own timer and its modes (heading, standing, world frame)."""
+        term = _velocity_command(env)
+        for mode in (term.is_heading_env, term.is_standing_env, term.is_world_env, term.is_forward_env):
+            mode[:] = False
+        term.time_left[:] = float("inf")
+        term.vel_command_b[:] = torch.tensor(command, device=term.device)
+
+    def render(self, env: VecEnv) -> np.ndarray:
+        """MuJoCo's own offscreen picture, with arrows for the commanded and the actual velocity."""
+        frame = _unwrapped(env).render()
+        assert frame is not None
+        return frame
+
+    def interface(self, env: VecEnv, config: TaskConfig) -> PolicyInterface:
+        """Read from the env's managers and its MuJoCo model."""
+        unwrapped = _unwrapped(env)
+        groups = asdict(config.agent)["obs_groups"]["actor"]
+        return PolicyInterface(
+            observations=[term for group in groups for term in observation_terms(unwrapped, group)],
+            actions=joint_actions(unwrapped),
+            action_clip=config.agent.clip_actions,
+        )
 
     def save(self, runner: OnPolicyRunner, path: Path) -> None:
         """Mjlab's checkpoint without the ONNX file that its Go1 runner exports at every save."""
@@ -99,3 +168,27 @@ class Mjlab(Simulator):
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _unwrapped(env: VecEnv) -> ManagerBasedRlEnv:
+    return cast(RslRlVecEnvWrapper, env).unwrapped
+
+
+def _velocity_command(env: VecEnv) -> UniformVelocityCommand:
+    manager = _unwrapped(env).command_manager
+    for name in manager.active_terms:
+        term = manager.get_term(name)
+        if isinstance(term, UniformVelocityCommand):
+            return term
+    raise ConfigError("the task has no velocity command, so that nothing says how well its robot follows")
+
+
+def _draw_plainly(env_cfg: Any, frame_size: tuple[int, int]) -> None:
+    """One robot and no shadows: a software renderer takes a sixth of the time so. No marks of sensors."""
+    viewer = env_cfg.viewer
+    viewer.width, viewer.height = frame_size
+    viewer.enable_shadows = viewer.enable_reflections = False
+    viewer.max_extra_envs = 0
+    for sensor in env_cfg.scene.sensors or ():
+        if hasattr(sensor, "debug_vis"):
+            sensor.debug_vis = False
