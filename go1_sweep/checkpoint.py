@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from go1_sweep.paths import TrialPaths, write_atomically
+from go1_sweep.paths import TrialPaths, write_json
 from go1_sweep.protocol import Progress
 
 
@@ -55,7 +55,7 @@ def publish(paths: TrialPaths, progress: Progress, write: Callable[[Path], None]
     published = Published(final.name, final.stat().st_size, digest, progress)
     others = [entry for entry in read_manifest(paths) if entry.file != published.file]
     entries = [dataclasses.asdict(entry) for entry in (*others, published)]
-    write_atomically(paths.manifest, json.dumps({"checkpoints": entries}, indent=1, allow_nan=False) + "\n")
+    write_json(paths.manifest, {"checkpoints": entries})
     return published
 
 

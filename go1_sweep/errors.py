@@ -30,6 +30,11 @@ class Interrupted(UserError):
     exit_code = 130
 
 
+def one_line(error: BaseException) -> str:
+    """The error as one line for people, of at most 500 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the closest known word, else ``; known: a, b, c``."""
     known = list(known)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 BASELINE = "baseline"
 """The id of the trial that runs the task's own defaults."""
@@ -46,6 +48,56 @@ class TrialPaths:
         """The checkpoint after that many completed PPO updates."""
         return self.folder / f"model_{iterations}.pt"
 
+    def evaluation(self, checkpoint: str) -> Path:
+        """How a checkpoint did in play, written by the driver; ``checkpoint`` is the stem of its name."""
+        return self.folder / f"evaluation_{checkpoint}.json"
+
+    def trajectories(self, checkpoint: str, seed: int) -> Path:
+        """Every step of a checkpoint's play with a seed; ``checkpoint`` is the stem of its name."""
+        return self.folder / f"trajectories_{checkpoint}_{seed}.npz"
+
+
+@dataclass(frozen=True)
+class PolicyPaths:
+    """The folder of an exported policy."""
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The rsl_rl checkpoint that everything was made of."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def onnx(self) -> Path:
+        """The policy for onnxruntime, in one file."""
+        return self.folder / "policy.onnx"
+
+    @property
+    def torchscript(self) -> Path:
+        """The policy for libtorch."""
+        return self.folder / "policy.pt"
+
+    @property
+    def description(self) -> Path:
+        """What the policy's input and output are, and where it comes from; written after the files that it names."""
+        return self.folder / "policy.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """How the policy and its rivals did in play."""
+        return self.folder / "evaluation.json"
+
+    @property
+    def video(self) -> Path:
+        """The policy, walking."""
+        return self.folder / "video.mp4"
+
+    @property
+    def readme(self) -> Path:
+        """What the folder holds, and how it is used."""
+        return self.folder / "README.md"
+
 
 @dataclass(frozen=True)
 class SweepPaths:
@@ -64,6 +116,11 @@ class SweepPaths:
         return self.folder / "environment.json"
 
     @property
+    def lock(self) -> Path:
+        """Locked by the driver as long as it lives."""
+        return self.folder / ".lock"
+
+    @property
     def study(self) -> Path:
         """The Optuna study (sqlite)."""
         return self.folder / "optuna.db"
@@ -77,6 +134,16 @@ class SweepPaths:
     def trials_table(self) -> Path:
         """One row per trial."""
         return self.folder / "trials.csv"
+
+    @property
+    def best(self) -> PolicyPaths:
+        """The winner's policy."""
+        return PolicyPaths(self.folder / "best")
+
+    @property
+    def final_log(self) -> Path:
+        """All output of the simulator in the final stage."""
+        return self.folder / "final.log"
 
     @property
     def result(self) -> Path:
@@ -116,3 +183,13 @@ def write_atomically(path: Path, text: str) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replace the file as a whole by the content, as ``write_atomically`` does.
+
+    Raises:
+        OSError: see there.
+        ValueError: a number is NaN or infinite.
+    """
+    write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -4,8 +4,10 @@ One JSON object per line over two pipes that are not stdin and stdout. Standard 
 sides may run in different interpreters. The worker speaks first (``Hello``); then the other side asks
 (``Check``) or starts a trial (``Train``, answered with ``Started``). During a trial the worker sends a
 ``Report`` per PPO iteration and waits for ``Continue`` to the previous one before it sends the next: it
-is never more than one iteration ahead. A trial is over with ``Ended``, which also answers ``Stop``. When
-the worker's incoming pipe closes, the worker ends itself.
+is never more than one iteration ahead. A trial is over with ``Ended``, which also answers ``Stop``. A
+trained policy is judged (``Evaluate``, answered with ``Evaluated``), filmed or exported (``Film``,
+``Export``: ``Finished``); where that fails, the answer is ``Refused``, and while it lasts, ``Working``.
+When the worker's incoming pipe closes, the worker ends itself.
 """
 
 from __future__ import annotations
@@ -145,9 +147,138 @@ class Ended:
     progress: Progress
 
 
-Message = Hello | Check | Checked | Train | Started | Continue | Stop | Report | Ended
-_TYPES = {cls.__name__: cls for cls in (Hello, Check, Checked, Train, Started, Continue, Stop, Report, Ended)}
-_FIELDS = {cls: typing.get_type_hints(cls) for cls in (*_TYPES.values(), Progress)}
+@dataclass(frozen=True)
+class Policy:
+    """A trained policy.
+
+    Attributes:
+        checkpoint: its file.
+        task: that it was trained on.
+        parameters: that it was trained with.
+    """
+
+    checkpoint: str
+    task: str
+    parameters: dict[str, bool | int | float | str]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Play one episode in each env of the play variant.
+
+    Attributes:
+        num_envs: as many as episodes are wanted.
+        seed: of the envs.
+        trajectories: the ``.npz`` file for what happened in every step; empty: it is not kept.
+    """
+
+    policy: Policy
+    num_envs: int
+    seed: int
+    trajectories: str
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What became of one robot.
+
+    Attributes:
+        total_reward: the return, not discounted.
+        length: steps.
+        lin_vel_rmse: of the horizontal velocity in the base frame from the commanded one [m/s].
+        ang_vel_rmse: of the yaw rate from the commanded one [rad/s].
+        fell: whether a termination ended it that is no time-out.
+    """
+
+    total_reward: float
+    length: int
+    lin_vel_rmse: float
+    ang_vel_rmse: float
+    fell: bool
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The answer to ``Evaluate``.
+
+    Attributes:
+        versions: of what the play rests on.
+        episodes: one per env.
+        max_length: of an episode, in steps.
+        step_seconds: that a step stands for.
+    """
+
+    task_id: str
+    versions: dict[str, str]
+    max_length: int
+    step_seconds: float
+    episodes: list[Episode]
+
+
+@dataclass(frozen=True)
+class Film:
+    """Film one robot.
+
+    Attributes:
+        seed: of the env.
+        length: steps to play.
+        interval: every how many steps a picture is taken.
+        video: the ``.mp4`` file; complete when it is there.
+    """
+
+    policy: Policy
+    seed: int
+    length: int
+    interval: int
+    video: str
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the policy as ONNX and TorchScript, with its description and the checkpoint.
+
+    Attributes:
+        folder: for the files; exists.
+        origin: where the policy comes from, for its description.
+    """
+
+    policy: Policy
+    folder: str
+    origin: dict[str, str | int]
+
+
+@dataclass(frozen=True)
+class Working:
+    """A job is not done yet, and the worker is well; sent every few seconds."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """``Film`` or ``Export`` is done; the files are complete."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """``Evaluate``, ``Film`` or ``Export`` cannot be done.
+
+    Attributes:
+        why: one line for people.
+        is_bad_input: whether what was asked for is at fault, such as a checkpoint of another task.
+    """
+
+    why: str
+    is_bad_input: bool = False
+
+
+Job = Evaluate | Film | Export
+"""What a worker does with a trained policy."""
+
+Answer = Evaluated | Finished | Refused
+"""What comes of a job."""
+
+Message = Hello | Check | Checked | Train | Started | Continue | Stop | Report | Ended | Job | Working | Answer
+_TYPES = {cls.__name__: cls for cls in typing.get_args(Message)}
+_FIELDS = {cls: typing.get_type_hints(cls) for cls in (*_TYPES.values(), Progress, Policy, Episode)}
 
 
 def encode(message: Message) -> bytes:
@@ -178,10 +309,19 @@ def _build(cls: type, body: dict[str, Any]) -> Any:
     hints = _FIELDS[cls]
     if body.keys() != hints.keys():
         raise ValueError("other fields")
-    values = {name: _build(hint, body[name]) if hint is Progress else body[name] for name, hint in hints.items()}
+    values = {name: _nested(hint, body[name]) for name, hint in hints.items()}
     if not all(_fits(values[name], hint) for name, hint in hints.items()):
         raise ValueError("another type")
     return cls(**values)
+
+
+def _nested(hint: Any, value: Any) -> Any:
+    """The value with the dataclasses in it, as the hint says."""
+    if hint in _FIELDS:
+        return _build(hint, value)
+    if typing.get_origin(hint) is list and (item := typing.get_args(hint)[0]) in _FIELDS:
+        return [_build(item, each) for each in value]
+    return value
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -14,6 +14,7 @@ from go1_sweep import protocol
 from go1_sweep.protocol import Progress, ProtocolError, decode, encode
 
 SETTING = {"gamma": 0.99, "num_envs": 64, "schedule": "fixed", "env.x": True}
+POLICY = protocol.Policy("/runs/model_3.pt", "flat", SETTING)
 EXAMPLES = [
     protocol.Hello(1, {"torch": "2.9"}),
     protocol.Check("flat", [SETTING, {}]),
@@ -24,6 +25,15 @@ EXAMPLES = [
     protocol.Stop("0001"),
     protocol.Report("0001", Progress(1, 96, 0.5, None)),
     protocol.Ended("0001", "failed", "killed by\nsignal 9 \u2028", Progress(3, 288, 1.5, -2.25)),
+    protocol.Evaluate(POLICY, 50, 7, "/runs/trajectories.npz"),
+    protocol.Evaluated(
+        "Mjlab-Velocity-Flat", {"mjlab": "1.6.0"}, 1000, 0.02, [protocol.Episode(21.5, 1000, 0.25, 0.5, False)]
+    ),
+    protocol.Film(POLICY, 7, 500, 2, "/runs/best/video.mp4"),
+    protocol.Export(POLICY, "/runs/best", {"sweep": "flat", "iterations": 120}),
+    protocol.Working(),
+    protocol.Finished(),
+    protocol.Refused("model_3.pt is no checkpoint", True),
 ]
 REPORT = json.loads(encode(EXAMPLES[7]))
 
@@ -43,8 +53,10 @@ def test_a_message_is_one_line_and_comes_back_equal(message):
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 PARAMETERS = st.dictionaries(st.text(), st.booleans() | st.integers() | NUMBERS | st.text())
 PROGRESS = st.builds(Progress, st.integers(), st.integers(), NUMBERS, st.none() | NUMBERS)
+EPISODE = st.builds(protocol.Episode, NUMBERS, st.integers(), NUMBERS, NUMBERS, st.booleans())
 STRATEGIES = {
     "int": st.integers(),
+    "bool": st.booleans(),
     "str": st.text(),
     "float": NUMBERS,
     "list[float]": st.lists(NUMBERS),
@@ -52,7 +64,10 @@ STRATEGIES = {
     "dict[str, str]": st.dictionaries(st.text(), st.text()),
     "dict[str, bool | int | float | str]": PARAMETERS,
     "list[dict[str, bool | int | float | str]]": st.lists(PARAMETERS, max_size=3),
+    "dict[str, str | int]": st.dictionaries(st.text(), st.text() | st.integers()),
     "Progress": PROGRESS,
+    "Policy": st.builds(protocol.Policy, st.text(), st.text(), PARAMETERS),
+    "list[Episode]": st.lists(EPISODE, max_size=3),
 }
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from go1_sweep import protocol, simulators
+from go1_sweep.errors import one_line
 from go1_sweep.paths import TrialPaths
 from go1_sweep.trial.link import Link, guard
 
@@ -31,6 +33,8 @@ def main(arguments: list[str]) -> None:
                 log_to(TrialPaths(Path(message.folder)).worker_log)
                 link.send(protocol.Started(message.trial))
                 train(simulator, message, device, link)
+            case protocol.Evaluate() | protocol.Film() | protocol.Export():
+                link.send(_do(simulator, message, device, link))
             case protocol.Stop() | protocol.Continue():
                 pass  # crossed with the Ended of the trial that it is about
             case _:
@@ -62,6 +66,32 @@ def _check(simulator: simulators.Simulator, message: protocol.Check) -> protocol
         except ConfigError as error:
             errors.append(str(error))
     return protocol.Checked(task_id, "", errors)
+
+
+def _do(simulator: simulators.Simulator, job: protocol.Job, device: str, link: Link) -> protocol.Answer:
+    from go1_sweep.simulators.base import ConfigError
+    from go1_sweep.trial.policy import PolicyError
+
+    try:
+        match job:
+            case protocol.Evaluate():
+                from go1_sweep.trial.evaluate import evaluate
+
+                return evaluate(simulator, job, device, link.pulse)
+            case protocol.Film():
+                from go1_sweep.trial.video import film
+
+                film(simulator, job, device, link.pulse)
+            case protocol.Export():
+                from go1_sweep.trial.export import export
+
+                export(simulator, job, device)
+    except (ConfigError, PolicyError) as error:
+        return protocol.Refused(str(error), is_bad_input=True)
+    except Exception as error:  # whatever a simulator may raise; the worker stays for the next job
+        traceback.print_exc()
+        return protocol.Refused(one_line(error))
+    return protocol.Finished()
 
 
 if __name__ == "__main__":

@@ -8,9 +8,12 @@ import queue
 import select
 import signal
 import threading
+import time
 from typing import NoReturn
 
 from go1_sweep import protocol
+
+PULSE_SECONDS = 5.0
 
 
 def guard(incoming: int, outgoing: int) -> None:
@@ -35,6 +38,7 @@ class Link:
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._outgoing = outgoing
+        self._last_pulse = time.monotonic()
         self._inbox: queue.SimpleQueue[protocol.Message] = queue.SimpleQueue()
         threading.Thread(target=self._read, args=(incoming,), name="link", daemon=True).start()
 
@@ -46,6 +50,13 @@ class Link:
                 rest = rest[os.write(self._outgoing, rest) :]
         except BrokenPipeError:
             _end_process_group()
+
+    def pulse(self) -> None:
+        """Say that a job goes on, if that was not said lately; to be called in each of its steps."""
+        now = time.monotonic()
+        if now - self._last_pulse > PULSE_SECONDS:
+            self._last_pulse = now
+            self.send(protocol.Working())
 
     def receive(self) -> protocol.Message:
         """Wait for the next message."""

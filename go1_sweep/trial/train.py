@@ -14,6 +14,7 @@ import yaml
 from rsl_rl.runners import OnPolicyRunner
 
 from go1_sweep import checkpoint, protocol
+from go1_sweep.errors import one_line
 from go1_sweep.paths import TrialPaths
 from go1_sweep.simulators.base import Simulator, TaskConfig
 from go1_sweep.trial.link import Link
@@ -75,10 +76,9 @@ class _Training:
             return over
         except Exception as error:  # whatever a simulator may raise ends this trial, not the sweep
             traceback.print_exc()
-            one_line = " ".join(f"{type(error).__name__}: {error}".split())[:500]
             if is_out_of_memory(error):
-                return _Over("infeasible", f"out of memory: {one_line}")
-            return _Over("failed", one_line)
+                return _Over("infeasible", f"out of memory: {one_line(error)}")
+            return _Over("failed", one_line(error))
 
     def close(self) -> None:
         """Release everything; the trial's files are complete already."""

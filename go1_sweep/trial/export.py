@@ -1,0 +1,136 @@
+"""Writes a policy for use outside the trainer: ONNX, TorchScript, and what its numbers mean."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+from rsl_rl.models import MLPModel
+
+from go1_sweep import protocol
+from go1_sweep.paths import PolicyPaths, write_json
+from go1_sweep.simulators.base import Simulator
+from go1_sweep.trial.policy import Play, PolicyError, playing
+
+NUM_ENVS = 8
+STEPS = 25
+"""The exported files are checked on the observations of that many envs and steps."""
+
+SEED = 0
+
+TOLERANCE = 1e-5
+"""How far an exported file's actions may be off the checkpoint's, relative to the largest action or 1."""
+
+
+def export(simulator: Simulator, request: protocol.Export, device: str) -> None:
+    """Write ``checkpoint.pt``, ``policy.onnx``, ``policy.pt``, and last ``policy.json``.
+
+    Raises:
+        PolicyError: see ``playing``; the policy is recurrent; or a file does not give the checkpoint's actions.
+        ConfigError: the task's actions are none that can be described.
+        OSError: a file cannot be written.
+    """
+    paths = PolicyPaths(Path(request.folder))
+    checkpoint = Path(request.policy.checkpoint)
+    with playing(simulator, request.policy, num_envs=NUM_ENVS, seed=SEED, device=device) as play:
+        if play.actor.is_recurrent:
+            raise PolicyError(f"{checkpoint} is a recurrent policy: those are not exported")
+        interface = simulator.interface(play.env, play.config)
+        step_seconds = simulator.step_seconds(play.env)
+        observations, actions = _observe(play)
+        actor = copy.deepcopy(play.actor).cpu()
+        task_id = play.config.task_id
+    expected = sum(term.size for term in interface.observations)
+    if observations.shape[1] != expected:
+        raise PolicyError(f"{task_id}: the policy takes {observations.shape[1]} numbers, and {expected} are described")
+    shutil.copyfile(checkpoint, paths.checkpoint)
+    _write_torchscript(actor, paths.torchscript)
+    names = _write_onnx(actor, paths.onnx)
+    differences = {
+        paths.torchscript.name: _difference(torch.jit.load(paths.torchscript)(observations), actions),
+        paths.onnx.name: _difference(_run_onnx(paths.onnx, observations), actions),
+    }
+    bound = TOLERANCE * max(1.0, actions.abs().max().item())
+    for name, difference in differences.items():
+        if not difference <= bound:
+            raise PolicyError(f"{name} gives actions that are up to {difference:.2g} off the checkpoint's")
+    description: dict[str, Any] = {
+        "task": request.policy.task,
+        "task_id": task_id,
+        "simulator": simulator.name,
+        "versions": simulator.versions(),
+        **request.origin,
+        "parameters": request.policy.parameters,
+        "step_seconds": step_seconds,
+        "input": names[0],
+        "output": names[1],
+        **dataclasses.asdict(interface),
+        "differences": {"observations": len(observations), "max_action": actions.abs().max().item(), **differences},
+        "sha256": {path.name: _sha256(path) for path in (paths.checkpoint, paths.onnx, paths.torchscript)},
+    }
+    write_json(paths.description, description)
+
+
+def _observe(play: Play) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the policy sees while it plays, and what it does: rows of (observation,) and (action,) on the CPU.
+
+    The actions are computed on the CPU in full precision, as an exported file does it.
+    """
+    actor = copy.deepcopy(play.actor).cpu()
+    seen, done = [], []
+    observations = play.env.get_observations()
+    with torch.inference_mode():
+        for _ in range(STEPS):
+            on_cpu = observations.to("cpu")
+            seen.append(torch.cat([on_cpu[group] for group in actor.obs_groups], dim=-1).clone())
+            done.append(actor(on_cpu))
+            observations, *_ = play.env.step(play.actor(observations))
+    return torch.cat(seen), torch.cat(done)
+
+
+def _write_torchscript(actor: MLPModel, path: Path) -> None:
+    torch.jit.script(actor.as_jit().cpu().eval()).save(path)
+
+
+def _write_onnx(actor: MLPModel, path: Path) -> tuple[str, str]:
+    """One file with a free batch size; the names of its input and output.
+
+    The exporter that is not deprecated writes the weights into a second file.
+    """
+    model: Any = actor.as_onnx(verbose=False).cpu().eval()
+    free = {name: {0: "batch"} for name in (*model.input_names, *model.output_names)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            model,
+            model.get_dummy_inputs(),
+            str(path),
+            opset_version=18,
+            input_names=model.input_names,
+            output_names=model.output_names,
+            dynamic_axes=free,
+            dynamo=False,
+        )
+    return model.input_names[0], model.output_names[0]
+
+
+def _run_onnx(path: Path, observations: torch.Tensor) -> torch.Tensor:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (actions,) = session.run(None, {session.get_inputs()[0].name: observations.numpy()})
+    return torch.from_numpy(actions)
+
+
+def _difference(actions: torch.Tensor, expected: torch.Tensor) -> float:
+    return (actions - expected).abs().max().item()
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
