@@ -51,6 +51,31 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     _add_spec(validate)
     validate.set_defaults(command=_validate)
 
+    export = commands.add_parser(
+        "export", help="play, film and export the best policy of a sweep, or a checkpoint", allow_abbrev=False
+    )
+    export.add_argument("target", metavar="SWEEP_DIR|CHECKPOINT", type=Path, help="a sweep's folder or a model_<n>.pt")
+    export.add_argument("--out", type=Path, required=True, help="a new folder for the policy")
+    export.add_argument(
+        "--task", help="to play a checkpoint in (default: what it was trained on, by config.yaml beside it)"
+    )
+    export.add_argument("--simulator", help="likewise")
+    export.add_argument("--num-envs", type=_count, help="that the policies play in (default: the sweep's, or 50)")
+    export.add_argument("--seeds", type=_count, help="how many times they play (default: the sweep's, or 3)")
+    export.add_argument("--no-video", action="store_true", help="film nothing")
+    export.set_defaults(command=_export)
+
+    doctor = commands.add_parser("doctor", help="show what this machine has and what is missing", allow_abbrev=False)
+    doctor.add_argument("spec", metavar="SPEC", type=Path, nargs="?", help="a sweep file (default: none)")
+    doctor.add_argument("--python", help="the interpreter that has the simulator (default: the sweep file's, or this)")
+    doctor.add_argument("--storage", help="folder for the results (default: the sweep file's, or runs)")
+    doctor.set_defaults(command=_doctor)
+
+    status = commands.add_parser("status", help="say how a sweep is doing, or how it ended", allow_abbrev=False)
+    status.add_argument("folder", metavar="SWEEP_DIR", type=Path, help="the sweep's folder, e.g. runs/rough")
+    status.add_argument("--json", action="store_true", dest="in_json", help="print one JSON object")
+    status.set_defaults(command=_status)
+
     known = list(commands.choices)
     if arguments and not arguments[0].startswith("-") and arguments[0] not in known:
         raise BadInput(f"unknown command '{arguments[0]}'{did_you_mean(arguments[0], known)}")
@@ -73,6 +98,12 @@ def _add_spec(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="change an entry of the sweep file, e.g. search.trials=8 (may be given several times)",
     )
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not '{text}'")
+    return int(text)
 
 
 def _dashed(argument: str) -> str:
@@ -104,3 +135,23 @@ def _validate(options: argparse.Namespace) -> None:
 
     preflight = check(spec)
     print(f"{options.spec}: fine ({preflight.task_id} on {preflight.spec.simulator})")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from go1_sweep.sweep.export import Wanted, export
+    from go1_sweep.terminal import Terminal
+
+    wanted = Wanted(options.task, options.simulator, options.num_envs, options.seeds, not options.no_video)
+    export(options.target, options.out, wanted, Terminal())
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from go1_sweep import doctor, spec
+
+    doctor.examine(spec.load(options.spec) if options.spec else None, options.python, options.storage)
+
+
+def _status(options: argparse.Namespace) -> None:
+    from go1_sweep.status import show
+
+    show(options.folder, in_json=options.in_json)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -77,6 +77,12 @@ def _gpus(value: Any) -> Any:
 def _baseline(value: Any) -> Any:
     if not isinstance(value, bool | dict):
         raise ValueError(f"expected true, false or a mapping of parameters to values, not {in_yaml(value)}")
+    return value if isinstance(value, dict) else {} if value else None
+
+
+def _video(value: Any) -> Any:
+    if value is None or not isinstance(value, bool | dict):
+        raise ValueError(f"expected true, false or a mapping, not {in_yaml(value)}")
     return value if isinstance(value, dict) else {} if value else None
 
 
@@ -158,6 +164,29 @@ class ResourcesSpec(_Section):
     stall_timeout: Annotated[Number, Field(gt=0)] = 900
 
 
+class VideoSpec(_Section):
+    """The film of the winner: ``length`` steps, of which every ``interval``-th becomes a picture."""
+
+    length: Annotated[Whole, Field(ge=1)] = 500
+    interval: Annotated[Whole, Field(ge=1)] = 1
+
+
+Video = Annotated[VideoSpec | None, BeforeValidator(_video), PlainSerializer(lambda value: value or False)]
+
+
+class FinalSpec(_Section):
+    """The final stage: the ``finalists`` best by training score, and the baseline, are played in ``envs`` envs.
+
+    With each of ``seeds`` seeds; the winner of that is filmed and exported.
+    """
+
+    finalists: Annotated[Whole, Field(ge=1)] = 3
+    envs: Annotated[Whole, Field(ge=1)] = 50
+    seeds: Annotated[Whole, Field(ge=1)] = 3
+    trajectories: Flag = False
+    video: Video = VideoSpec()
+
+
 class MjlabSpec(_Section):
     """The Python interpreter that has mjlab; ``null``: the one that runs the sweep."""
 
@@ -176,6 +205,7 @@ class Spec(_Section):
     budget: BudgetSpec
     early_stopping: EarlyStoppingSpec = EarlyStoppingSpec()
     resources: ResourcesSpec = ResourcesSpec()
+    final: FinalSpec = FinalSpec()
     mjlab: MjlabSpec = MjlabSpec()
     storage: Word = "runs"
 
@@ -303,7 +333,8 @@ def _known_keys(path: tuple[str | int, ...]) -> list[str]:
         return list(ParameterSpec.model_fields)
     model: Any = Spec
     for part in path:
-        model = model.model_fields[part].annotation
+        annotation = model.model_fields[part].annotation
+        model = next((each for each in get_args(annotation) if each is not type(None)), annotation)
     return list(model.model_fields)
 
 

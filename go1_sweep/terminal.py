@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from go1_sweep.paths import BASELINE, SweepPaths, shown
-from go1_sweep.spec import Spec
+from go1_sweep import live
+from go1_sweep.evaluation import Evaluation
+from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, shown
+from go1_sweep.spec import FinalSpec, Spec
+from go1_sweep.trials_table import TrialRecord
+from go1_sweep.wording import COLORS, clock, number, title, value
 
 if TYPE_CHECKING:
-    from go1_sweep.sweep.trials import TrialRecord
-
-COLORS = {
-    "completed": "green",
-    "early_stopped": "cyan",
-    "infeasible": "yellow",
-    "failed": "red",
-    "interrupted": "magenta",
-}
+    from go1_sweep.sweep.final import Outcome
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,13 @@ class Terminal:
         self._say(f"  at most   {_cost(trials, plan)}")
         self._say(f"  results   {escape(shown(spec.folder))}")
 
+    def live(self, spec: Spec, records: Mapping[str, TrialRecord], slots: int) -> AbstractContextManager[None]:
+        """While entered, a table of the trials below the lines, where stdout is a terminal."""
+        return live.shown(self._console, spec, records, slots, self._began)
+
     def started(self, record: TrialRecord) -> None:
         """A trial has a slot."""
-        self._event(f"{_title(record.trial)} started: {_parameters(record) or 'the defaults of the task'}")
+        self._event(f"{title(record.trial)} started: {_parameters(record) or 'the defaults of the task'}")
 
     def ended(self, record: TrialRecord) -> None:
         """A trial is over, and why."""
@@ -72,7 +74,7 @@ class Terminal:
         used = f"{record.progress.used(self._budget_unit):.{decimals}f} of {self._budget_max:g} {self._budget_unit}"
         color = COLORS.get(record.state, "default")
         self._event(
-            f"{_title(record.trial)} [{color}]{record.state}[/]: score {_number(record.progress.score)}, "
+            f"{title(record.trial)} [{color}]{record.state}[/]: score {number(record.progress.score)}, "
             f"{used}; {escape(record.why)}"
         )
         for line in record.evidence:
@@ -82,55 +84,78 @@ class Terminal:
         """A sentence for the user."""
         self._event(escape(text))
 
-    def result(self, paths: SweepPaths, result: dict[str, Any]) -> None:
-        """The winner, its parameters, its numbers and where its checkpoint is."""
-        states = ", ".join(f"{count} {state}" for state, count in result["states"].items())
-        self._say(f"[bold]Done[/] in {_clock(time.monotonic() - self._began)}: {states}")
-        winner, baseline = result["winner"], result["baseline"]
-        if winner is None:
-            return
-        self._say(
-            f"[bold]Winner[/]: {_title(winner['trial'])}, {result['metric']} {_number(winner['score'])} in training"
+    def evaluating(self, count: int, final: FinalSpec) -> None:
+        """The final stage begins to play that many checkpoints."""
+        seeds = f" and with each of {final.seeds} seeds" if final.seeds > 1 else ""
+        play = "checkpoints play" if count > 1 else "checkpoint plays"
+        self._event(f"Final: {count} {play} an episode in each of {final.envs} envs{seeds}")
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """A checkpoint has been played."""
+        overall = evaluation.overall()
+        roles = f" ({' and '.join(evaluation.roles)})" if evaluation.roles else ""
+        fell = f"{evaluation.num_falls} of {evaluation.num_episodes} fell"
+        off = f"off by {overall.lin_vel_rmse:.2f} m/s and {overall.ang_vel_rmse:.2f} rad/s"
+        self._event(
+            f"{title(evaluation.trial, evaluation.checkpoint)}{roles}: "
+            f"return {overall.total_reward:.2f}, length {overall.length:.0f}, {off}, {fell}"
         )
-        if baseline and baseline["trial"] != winner["trial"] and baseline["score"] is not None:
-            self._say(f"  baseline   {result['metric']} {_number(baseline['score'])}")
-        for name, value in winner["parameters"].items():
-            self._say(f"  {escape(name)} = {_value(value)}")
+
+    def result(self, paths: SweepPaths, result: dict[str, Any], outcome: Outcome | None) -> None:
+        """What became of the trials; then the winner, its parameters, its numbers and where everything is."""
+        states = ", ".join(f"{count} {state}" for state, count in result["states"].items())
+        self._say(f"[bold]Done[/] in {clock(time.monotonic() - self._began)}: {states}")
+        if outcome is None:
+            return
+        winner = result["winner"]
+        won = outcome.winner.trial
+        beaten = "; no trial did better in play" if won == BASELINE else ""
+        self._say(f"[bold]Winner[/]: {title(won)}{beaten}")
+        for name, setting in winner["parameters"].items():
+            self._say(f"  {escape(name)} = {value(setting)}")
         self._say(
             f"  seed {winner['seed']}, {winner['iterations']} iterations, {winner['env_steps']} env steps, "
-            f"{winner['train_seconds']:.1f} s of training"
+            f"{winner['train_seconds']:.1f} s of training; {result['metric']} {number(winner['score'])} in training"
         )
-        at_best = f"its best published one, score {_number(winner['checkpoint_score'])}"
-        self._say(f"  checkpoint {escape(shown(paths.folder / winner['checkpoint']))} ({at_best})")
-        self._say(f"  all trials {escape(shown(paths.trials_table))}")
+        self.exported(paths.best, outcome)
+        self._say(f"  results    {escape(shown(paths.result))}, {escape(shown(paths.trials_table))}")
+
+    def exported(self, paths: PolicyPaths, outcome: Outcome) -> None:
+        """How the policy did in play, beside the baseline, and where its files are."""
+        winner, baseline = outcome.winner, outcome.baseline
+        rivals = [baseline] if baseline and baseline != winner else []
+        self._say(f"  in play    {'return':>14}{'length':>14}{'off by m/s':>15}{'off by rad/s':>15}{'fell':>12}")
+        for each in (winner, *rivals):
+            self._say("  " + _figures(each))
+        self._say(f"  checkpoint {escape(shown(paths.checkpoint))} ({escape(title(winner.trial, winner.checkpoint))})")
+        self._say(f"  policy     {escape(shown(paths.onnx))} ({paths.torchscript.name}, {paths.description.name})")
+        video = f"none: {outcome.no_video}" if outcome.no_video else shown(paths.video)
+        self._say(f"  video      {escape(video)}")
 
     def _event(self, text: str) -> None:
-        self._say(f"[dim]{_clock(time.monotonic() - self._began)}[/]  {text}")
+        self._say(f"[dim]{clock(time.monotonic() - self._began)}[/]  {text}")
 
     def _say(self, text: str) -> None:
         self._console.print(text)
 
 
-def _title(trial: str) -> str:
-    return trial if trial == BASELINE else f"trial {trial}"
+def _figures(evaluation: Evaluation) -> str:
+    overall, spread = evaluation.overall(), evaluation.spread()
+
+    def cell(name: str, decimals: int) -> str:
+        figure = f"{getattr(overall, name):.{decimals}f}"
+        return figure if spread is None else f"{figure} ± {getattr(spread, name):.{decimals}f}"
+
+    name = title(evaluation.trial) if evaluation.trial else "the policy"
+    fell = f"{evaluation.num_falls} of {evaluation.num_episodes}"
+    return (
+        f"{name:<11}{cell('total_reward', 2):>14}{cell('length', 0):>14}"
+        f"{cell('lin_vel_rmse', 3):>15}{cell('ang_vel_rmse', 3):>15}{fell:>12}"
+    )
 
 
 def _parameters(record: TrialRecord) -> str:
-    return escape(", ".join(f"{name}={_value(value)}" for name, value in record.parameters.items()))
-
-
-def _value(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _number(value: float | None) -> str:
-    return "none yet" if value is None else f"{value:.4g}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
+    return escape(", ".join(f"{name}={value(setting)}" for name, setting in record.parameters.items()))
 
 
 def _cost(trials: int, plan: Plan) -> str:
@@ -140,4 +165,4 @@ def _cost(trials: int, plan: Plan) -> str:
     hours = trials * budget.max / 3600
     rounds = -(-trials // plan.slots)
     unit = "GPU hours" if plan.gpus else "hours of training"
-    return f"{trials} x {budget.max:g} s = {hours:.2g} {unit}, about {_clock(rounds * budget.max)} and start-up"
+    return f"{trials} x {budget.max:g} s = {hours:.2g} {unit}, about {clock(rounds * budget.max)} and start-up"

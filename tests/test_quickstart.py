@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
+import imageio.v2 as imageio
+import numpy as np
+import onnxruntime
 import optuna
 import pytest
 import torch
@@ -40,7 +45,7 @@ def test_some_trials_complete_and_some_are_stopped_early(quickstart):
     assert {row["state"] for row in rows.values()} == {"completed", "early_stopped"}
     assert rows["baseline"]["state"] == "completed"
     for row in rows.values():
-        assert (int(row["env_steps"]) >= 4608) == (row["state"] == "completed")
+        assert (int(row["env_steps"]) >= 3072) == (row["state"] == "completed")
 
 
 def test_optuna_db_says_of_each_trial_what_trials_csv_says(quickstart):
@@ -58,16 +63,71 @@ def test_optuna_db_says_of_each_trial_what_trials_csv_says(quickstart):
         assert {name: str(value) for name, value in trial.params.items()} == {name: row[name] for name in trial.params}
 
 
-def test_the_winner_is_the_best_completed_trial_and_its_checkpoint_is_where_the_terminal_says(quickstart):
+def test_the_winner_is_the_best_in_play_of_the_best_in_training_and_the_baseline(quickstart):
     paths, out = quickstart
-    result = json.loads(paths.result.read_text())
+    result, judged = (json.loads(path.read_text()) for path in (paths.result, paths.best.evaluation))
+    scores = {t: float(row["score"]) for t, row in trials(paths).items() if row["state"] == "completed"}
+    del scores["baseline"]
+    played = {each["trial"] for each in judged["evaluations"]}
+    assert played == {"baseline", max(scores, key=lambda trial: scores[trial])}
+    best = max(judged["evaluations"], key=lambda each: each["overall"]["total_reward"])
     winner = result["winner"]
-    completed = {t: float(row["score"]) for t, row in trials(paths).items() if row["state"] == "completed"}
-    assert winner["trial"] == max(completed, key=lambda trial: completed[trial])
-    assert winner["score"] == completed[winner["trial"]]
-    file = paths.folder / winner["checkpoint"]
-    assert str(file) in out
-    assert "actor_state_dict" in torch.load(file, weights_only=True)
+    assert (winner["trial"], winner["play"]["checkpoint"]) == (best["trial"], best["checkpoint"])
+    assert (paths.folder / winner["checkpoint"]).read_bytes() == paths.best.checkpoint.read_bytes()
+    assert str(paths.best.onnx) in out
+
+
+def test_evaluation_json_is_what_the_recorded_trajectories_say(quickstart):
+    paths, _ = quickstart
+    for each in json.loads(paths.best.evaluation.read_text())["evaluations"]:
+        for seed in each["seeds"]:
+            file = paths.trial(each["trial"]).trajectories(Path(each["checkpoint"]).stem, seed["seed"])
+            with np.load(file) as recorded:
+                steps = {name: recorded[name].astype(np.float64) for name in recorded.files}
+            alive = np.cumsum(steps["done"], axis=0) - steps["done"] == 0  # up to and with its first end
+            assert (alive == steps["alive"]).all()
+            lengths = alive.sum(axis=0)
+            assert lengths.tolist() == seed["episodes"]["length"]
+            assert lengths.mean() == pytest.approx(seed["length"])
+            assert (steps["reward"] * alive).sum(axis=0).mean() == pytest.approx(seed["total_reward"], rel=1e-5)
+            fell = (steps["done"] * (1 - steps["time_out"]) * alive).sum(axis=0)
+            assert fell.tolist() == seed["episodes"]["fell"]
+            assert fell.mean() == seed["fall_rate"]
+            off = ((steps["lin_vel"] - steps["command"])[..., :2] ** 2).sum(axis=2)
+            turn = (steps["ang_vel"] - steps["command"])[..., 2] ** 2
+            assert np.sqrt(off[alive].mean()) == pytest.approx(seed["lin_vel_rmse"], rel=1e-5)
+            assert np.sqrt(turn[alive].mean()) == pytest.approx(seed["ang_vel_rmse"], rel=1e-5)
+        assert each["overall"]["total_reward"] == pytest.approx(each["seeds"][0]["total_reward"])
+        assert all(1 <= length <= each["max_length"] == 1000 for length in each["seeds"][0]["episodes"]["length"])
+
+
+def test_the_exported_policy_names_the_go1s_joints_and_agrees_with_its_checkpoint(quickstart):
+    paths, _ = quickstart
+    description = json.loads(paths.best.description.read_text())
+    legs = [f"{leg}_{joint}_joint" for leg in ("FR", "FL", "RR", "RL") for joint in ("hip", "thigh", "calf")]
+    assert [joint["name"] for joint in description["actions"]] == legs
+    assert sum(term["size"] for term in description["observations"]) == 48
+    session = onnxruntime.InferenceSession(paths.best.onnx)
+    observations = torch.randn(5, 48)
+    onnx = np.asarray(session.run(None, {description["input"]: observations.numpy()})[0])
+    script = torch.jit.load(paths.best.torchscript)(observations).detach().numpy()
+    assert np.abs(onnx - script).max() < 1e-5
+    assert max(description["differences"][name] for name in ("policy.onnx", "policy.pt")) < 1e-5
+
+
+def test_the_film_shows_a_go1_that_moves_below_its_velocities(quickstart):
+    paths, _ = quickstart
+    no_video = json.loads(paths.result.read_text())["no_video"]
+    if no_video:
+        pytest.skip(no_video)
+    reader: Any = imageio.get_reader(paths.best.video)
+    assert reader.get_meta_data()["fps"] == pytest.approx(12.5)
+    frames = [reader.get_data(i).astype(float) for i in range(reader.count_frames())]
+    assert len(frames) == 50
+    assert all((frame[:90] > 200).any() for frame in frames), "the velocities are written on every picture"
+    middle = [frame[160:360, 200:440] for frame in frames]
+    assert all((picture.max(axis=2) < 60).mean() > 0.05 for picture in middle), "the dark robot, always in the middle"
+    assert max(np.abs(one - other).mean() for one, other in itertools.pairwise(middle)) > 1
 
 
 def test_every_trial_folder_is_complete(quickstart):

@@ -69,6 +69,13 @@ def test_every_default_is_resolved():
             "reduction_factor": 3,
         },
         "resources": {"gpus": "auto", "cpus": 1, "concurrent": None, "reuse_workers": True, "stall_timeout": 900},
+        "final": {
+            "finalists": 3,
+            "envs": 50,
+            "seeds": 3,
+            "trajectories": False,
+            "video": {"length": 500, "interval": 1},
+        },
         "mjlab": {"python": None},
         "storage": "runs",
     }
@@ -81,6 +88,8 @@ def test_every_default_is_resolved():
         ("", []),
         ("baseline: false", []),
         ("baseline: {num_envs: 32, env.a.b: true}", ["baseline.gamma=1"]),
+        ("final: {video: false}", []),
+        ("final: {seeds: 1, video: {interval: 3}}", ["final.trajectories=true"]),
         ("name: '1e3'\nmjlab: {python: '08'}\nstorage: '.5e3'", ["task='147e6'"]),
         (searched(f"{SCHEDULE}, gamma: {{choice: [0.9, 1], when: {{schedule: fixed}}}}"), ["search.trials=1e2"]),
         (searched("env.x: {choice: ['1e-3', 1e-3, true, 'true', 'null']}"), ["resources.gpus=0"]),
@@ -215,7 +224,7 @@ def test_the_interpreter_is_that_of_the_named_simulator():
     assert load(text).python is None
 
 
-TOP = "known: name, task, simulator, search, baseline, budget, early_stopping, resources, mjlab, storage"
+TOP = "known: name, task, simulator, search, baseline, budget, early_stopping, resources, final, mjlab, storage"
 RAW = "(or a raw path: env.<path>, agent.<path>)"
 ONE_OF = "needs one of choice, uniform, log_uniform, int_uniform"
 FOLDER = "cannot be a folder name: at most 100 letters, digits, . _ -, and the first no . or -"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from go1_sweep import protocol
-from go1_sweep.errors import BadInput
+from go1_sweep.errors import BadInput, did_you_mean
 from go1_sweep.parameters import Value
 from go1_sweep.simulators import AUTOMATIC, SIMULATORS
 from go1_sweep.spec import Spec
@@ -39,7 +39,7 @@ def check(spec: Spec) -> Preflight:
     Raises:
         BadInput: no simulator, no such task, or a parameter that the task's configuration refuses.
     """
-    spec = spec.model_copy(update={"simulator": _simulator(spec)})
+    spec = spec.model_copy(update={"simulator": find_simulator(spec.simulator, spec)})
     settings = _settings(spec)
     with tempfile.TemporaryDirectory(prefix="go1_sweep-") as folder:
         hello, checked = _ask(spec, [setting for _, setting in settings], Path(folder, "worker.log"))
@@ -51,18 +51,23 @@ def check(spec: Spec) -> Preflight:
     return Preflight(spec, checked.task_id, hello.versions)
 
 
-def _simulator(spec: Spec) -> str:
-    if spec.simulator != "auto":
-        entry = SIMULATORS[spec.simulator]
-        if spec.python is None and importlib.util.find_spec(entry.requires) is None:
-            raise BadInput(f"the simulator {spec.simulator} is not installed here; install it: {entry.install}")
-        return spec.simulator
-    for name in AUTOMATIC:
-        named = getattr(getattr(spec, name, None), "python", None)
-        if named or importlib.util.find_spec(SIMULATORS[name].requires) is not None:
-            return name
-    install = " or ".join(SIMULATORS[name].install for name in AUTOMATIC)
-    raise BadInput(f"no simulator is installed here; install one: {install}")
+def find_simulator(name: str, spec: Spec | None = None) -> str:
+    """The simulator of that name, or the first of the automatic ones that is installed where the spec says.
+
+    Raises:
+        BadInput: it is not installed, or there is none of that name.
+    """
+    if name != "auto" and name not in SIMULATORS:
+        raise BadInput(f"unknown simulator '{name}'{did_you_mean(name, SIMULATORS)}")
+    names = AUTOMATIC if name == "auto" else (name,)
+    for each in names:
+        named = getattr(getattr(spec, each, None), "python", None)
+        if named or importlib.util.find_spec(SIMULATORS[each].requires) is not None:
+            return each
+    install = " or ".join(SIMULATORS[each].install for each in names)
+    what = "no simulator" if name == "auto" else f"the simulator {name}"
+    not_here = "is installed here" if name == "auto" else "is not installed here"
+    raise BadInput(f"{what} {not_here}; install it: {install}")
 
 
 def _settings(spec: Spec) -> list[tuple[str, dict[str, Value]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import json
 import platform
 import shutil
 import subprocess
@@ -12,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import go1_sweep
-from go1_sweep import checkpoint
 from go1_sweep.errors import BadInput
-from go1_sweep.paths import BASELINE, SweepPaths, shown, write_atomically
+from go1_sweep.evaluation import Evaluation
+from go1_sweep.paths import SweepPaths, shown, write_atomically, write_json
 from go1_sweep.spec import Spec
+from go1_sweep.sweep.final import Outcome
 from go1_sweep.sweep.preflight import Preflight
-from go1_sweep.sweep.trials import TrialRecord, Trials
+from go1_sweep.trials_table import TrialRecord
 
 
 def make_folder(spec: Spec) -> SweepPaths:
@@ -68,37 +68,54 @@ def write_environment(paths: SweepPaths, preflight: Preflight) -> None:
         "gpus": _printed("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"),
         "git_commit": _git_commit(),
     }
-    write_atomically(paths.environment, json.dumps(environment, indent=1) + "\n")
+    write_json(paths.environment, environment)
 
 
-def write_result(paths: SweepPaths, spec: Spec, trials: Trials, wall_seconds: float) -> dict[str, Any]:
+def write_result(
+    paths: SweepPaths,
+    spec: Spec,
+    records: list[TrialRecord],
+    outcome: Outcome | None,
+    phase: str,
+    no_winner: str,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
     """Write ``result.json`` and return what it holds.
 
-    The winner is the completed trial with the best score; that score is a training reward, which says
-    nothing yet of how the policy does in play.
+    Args:
+        paths: of the sweep.
+        spec: of the sweep.
+        records: of all trials.
+        outcome: of the final stage; ``None``: no policy came of the sweep ...
+        phase: finished, interrupted or failed.
+        no_winner: ... and why.
+        seconds: by use, besides those of training.
     """
-    records = list(trials.records.values())
-    best, baseline = trials.best(), trials.records.get(BASELINE)
+    by_trial = {record.trial: record for record in records}
+    winner, baseline = (outcome.winner, outcome.baseline) if outcome else (None, None)
     result = {
         "name": spec.name,
         "metric": spec.early_stopping.metric,
         "mode": spec.early_stopping.mode,
-        "winner": _summary(paths, spec, best) if best else None,
-        "baseline": _summary(paths, spec, baseline) if baseline else None,
+        "phase": phase,
+        "winner": _summary(paths, by_trial[winner.trial], winner) if winner else None,
+        "no_winner": no_winner,
+        "baseline": _summary(paths, by_trial[baseline.trial], baseline) if baseline else None,
+        "finalists": [each.summary() for each in outcome.evaluations] if outcome else [],
+        "video": shown_in(paths, paths.best.video) if outcome and not outcome.no_video else None,
+        "no_video": outcome.no_video if outcome else "",
         "states": dict(collections.Counter(record.state for record in records)),
         "seconds": {
-            "wall": round(wall_seconds, 3),
+            **{use: round(each, 3) for use, each in seconds.items()},
             "train": round(sum(record.progress.train_seconds for record in records), 3),
         },
     }
-    write_atomically(paths.result, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    write_json(paths.result, result)
     return result
 
 
-def _summary(paths: SweepPaths, spec: Spec, record: TrialRecord) -> dict[str, Any]:
-    """A trial in ``result.json``; paths in it are relative to the sweep's folder."""
-    published = checkpoint.best(checkpoint.read_manifest(paths.trial(record.trial)), spec.early_stopping.mode)
-    file = paths.trial(record.trial).folder / published.file if published else None
+def _summary(paths: SweepPaths, record: TrialRecord, evaluation: Evaluation) -> dict[str, Any]:
+    """A trial and its better checkpoint in ``result.json``; paths in it are relative to the sweep's folder."""
     return {
         "trial": record.trial,
         "state": record.state,
@@ -108,9 +125,14 @@ def _summary(paths: SweepPaths, spec: Spec, record: TrialRecord) -> dict[str, An
         "iterations": record.progress.iterations,
         "env_steps": record.progress.env_steps,
         "train_seconds": round(record.progress.train_seconds, 3),
-        "checkpoint": str(file.relative_to(paths.folder)) if file else None,
-        "checkpoint_score": published.progress.score if published else None,
+        "checkpoint": shown_in(paths, paths.trial(record.trial).folder / evaluation.checkpoint),
+        "play": evaluation.summary(),
     }
+
+
+def shown_in(paths: SweepPaths, path: Path) -> str:
+    """The path within the sweep's folder."""
+    return str(path.relative_to(paths.folder))
 
 
 def _git_commit() -> str | None:

@@ -1,0 +1,184 @@
+"""Which checkpoints are played at the end, with which seeds, and which of them wins."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from go1_sweep import checkpoint
+from go1_sweep.errors import BadInput
+from go1_sweep.evaluation import Evaluation
+from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, TrialPaths, shown
+from go1_sweep.protocol import Policy
+from go1_sweep.spec import Spec
+from go1_sweep.trials_table import TrialRecord
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint that is to be played.
+
+    Attributes:
+        trial: whose it is; empty where it is of no sweep.
+        policy: in its file.
+        sha256: of the file.
+        origin: where it comes from, for the description of the policy.
+        roles: ``last`` of its trial, ``best`` by its training score, or both.
+        evaluation: where a sweep keeps its evaluation; ``None`` where it is of no sweep.
+    """
+
+    trial: str
+    policy: Policy
+    sha256: str
+    origin: dict[str, str | int]
+    roles: tuple[str, ...] = ()
+    evaluation: Path | None = None
+
+    @property
+    def file(self) -> Path:
+        """The checkpoint."""
+        return Path(self.policy.checkpoint)
+
+
+def candidates_of(
+    spec: Spec, paths: SweepPaths, records: Iterable[TrialRecord], warn: Callable[[str], None]
+) -> list[Candidate]:
+    """The last and the best published checkpoint of each finalist; one candidate where they are the same.
+
+    A file that is not what its trial published is left out, with a warning.
+
+    Raises:
+        BadInput: a manifest is damaged, or a trial's ``config.yaml`` is missing.
+    """
+    found = []
+    for record in finalists(records, spec.final.finalists, spec.early_stopping.mode):
+        folder = paths.trial(record.trial)
+        try:
+            published = checkpoint.read_manifest(folder)
+        except ValueError as error:
+            raise BadInput(str(error)) from None
+        for each, roles in _last_and_best(published, spec.early_stopping.mode):
+            file = folder.folder / each.file
+            if sha256(file) != each.sha256:
+                warn(f"{shown(file)} is missing, or not the file that its trial published: it is left out")
+                continue
+            found.append(
+                Candidate(
+                    trial=record.trial,
+                    policy=trained(file).policy,
+                    sha256=each.sha256,
+                    origin={"sweep": spec.name, "trial": record.trial, "checkpoint": each.file},
+                    roles=roles,
+                    evaluation=folder.evaluation(file.stem),
+                )
+            )
+    return found
+
+
+def _last_and_best(
+    published: list[checkpoint.Published], mode: str
+) -> list[tuple[checkpoint.Published, tuple[str, ...]]]:
+    last, best = published[-1:], checkpoint.best(published, mode)
+    if best is None or [best] == last:
+        return [(each, ("last", "best") if best else ("last",)) for each in last]
+    return [(last[0], ("last",)), (best, ("best",))]
+
+
+def finalists(records: Iterable[TrialRecord], count: int, mode: str) -> list[TrialRecord]:
+    """The baseline, and the ``count`` best others by training score.
+
+    Where no other has used its whole budget (the sweep was interrupted), all that have a score stand in.
+    """
+    sign = 1 if mode == "max" else -1
+    scored = [record for record in records if record.progress.score is not None]
+    others = [record for record in scored if record.trial != BASELINE]
+    completed = [record for record in others if record.state == "completed"] or others
+    ranked = sorted(completed, key=lambda record: -sign * (record.progress.score or 0.0))
+    return [record for record in scored if record.trial == BASELINE] + ranked[:count]
+
+
+def evaluation_seeds(sweep_seed: int, count: int, taken: Iterable[int | None]) -> list[int]:
+    """Seeds in [0, 2**31) that training did not use: a policy shall not be judged on what it was picked by."""
+    used = set(taken)
+    digests = (hashlib.sha256(f"{sweep_seed}/evaluation/{i}".encode()).digest() for i in itertools.count())
+    drawn = (int.from_bytes(digest[:4], "big") >> 1 for digest in digests)
+    return list(itertools.islice((seed for seed in drawn if seed not in used), count))
+
+
+def winner(evaluations: Iterable[Evaluation]) -> Evaluation:
+    """The one, of at least one, with the highest mean return in play; the first among equals."""
+    return max(evaluations, key=lambda evaluation: evaluation.overall().total_reward)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A policy, and how it was trained.
+
+    Attributes:
+        policy: in its file.
+        simulator: that it was trained in, or ``auto``.
+        seed: of its training, if that is known.
+        origin: of an exported checkpoint, what its ``policy.json`` says of it.
+    """
+
+    policy: Policy
+    simulator: str
+    seed: int | None = None
+    origin: dict[str, str | int] = field(default_factory=dict)
+
+
+def trained(file: Path, task: str | None = None) -> Trained:
+    """What the ``config.yaml`` or ``policy.json`` beside a checkpoint says of it.
+
+    Args:
+        file: the checkpoint.
+        task: to play, whatever stands beside the file; ``None``: what it was trained on.
+
+    Raises:
+        BadInput: nothing says the task.
+    """
+    beside = _beside(file)
+    if beside is None and task is None:
+        names = f"{TrialPaths(file.parent).config.name} or {PolicyPaths(file.parent).description.name}"
+        raise BadInput(f"{shown(file)}: no {names} beside it says which task it was trained on; name it: --task")
+    content = beside or {"parameters": {}, "simulator": "auto"}
+    policy = Policy(str(file), task or content["task"], content["parameters"])
+    origin = {key: content[key] for key in ("sweep", "trial", "checkpoint") if "sha256" in content and key in content}
+    return Trained(policy, content["simulator"], content.get("seed"), origin)
+
+
+def _beside(file: Path) -> dict[str, Any] | None:
+    """The description beside the checkpoint, if there is one that can be used."""
+    paths = PolicyPaths(file.parent)
+    for path, read in ((TrialPaths(file.parent).config, _read_yaml), (paths.description, json.loads)):
+        try:
+            content = read(path.read_text(encoding="utf-8"))
+            is_ours = isinstance(content["parameters"], dict) and all(
+                isinstance(name, str) and isinstance(value, bool | int | float | str)
+                for name, value in content["parameters"].items()
+            )
+            if is_ours and isinstance(content["task"], str) and isinstance(content["simulator"], str):
+                return content
+        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+            continue
+    return None
+
+
+def _read_yaml(text: str) -> Any:
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def sha256(file: Path) -> str:
+    """The digest of the file's content, in hex; empty where it cannot be read."""
+    try:
+        with open(file, "rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError:
+        return ""

@@ -1,0 +1,99 @@
+"""The README.md of an exported policy: what it is, how well it walks, how it is run."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from go1_sweep.paths import PolicyPaths, write_atomically
+from go1_sweep.wording import title
+
+if TYPE_CHECKING:
+    from go1_sweep.sweep.final import Outcome
+
+TEXT = """\
+# A Unitree Go1 walking policy
+
+{origin}
+
+| in play, over {episodes} episodes | this policy{baseline_head} |
+|---|---|{baseline_rule}
+{rows}
+
+Return and length are means over episodes of at most {max_length} steps of {step_seconds:g} s in the play variant of
+`{task_id}`; errors are root mean squares over all steps. Every episode is in `evaluation.json`.{video}
+
+| file | what it is |
+|---|---|
+| `policy.onnx` | for onnxruntime: `{input}` (batch, {observation_size}) to `{output}` (batch, {action_size}), float32 |
+| `policy.pt` | the same as TorchScript |
+| `policy.json` | what each number of the input and the output is, with units, gains and where the policy comes from |
+| `checkpoint.pt` | the rsl_rl checkpoint that both were made of |
+| `evaluation.json` | how it and its rivals did in play |
+{video_row}
+The normalization of the observations is inside the network: it takes them as `policy.json` lists them, each
+`scale * clip(measured - offset)`. An action, clipped to `action_clip` where that is given, becomes a joint target by
+`default_position + scale * action` [rad], clipped to `target_limits` where those are given, every {step_seconds:g} s:
+
+    import json, numpy as np, onnxruntime
+
+    description = json.load(open("policy.json"))
+    session = onnxruntime.InferenceSession("policy.onnx")
+    observation = np.zeros((1, {observation_size}), dtype=np.float32)   # {observation_names}
+    (action,) = session.run(None, {{"{input}": observation}})
+    targets = [joint["default_position"] + joint["scale"] * a for joint, a in zip(description["actions"], action[0])]
+"""
+
+ROWS = (
+    ("return", "total_reward", "{:.2f}"),
+    ("episode length [steps]", "length", "{:.1f}"),
+    ("error of the horizontal velocity [m/s]", "lin_vel_rmse", "{:.3f}"),
+    ("error of the yaw rate [rad/s]", "ang_vel_rmse", "{:.3f}"),
+    ("episodes that a fall ended", "fall_rate", "{:.1%}"),
+)
+
+
+def write(paths: PolicyPaths, outcome: Outcome) -> None:
+    """Write it, after the files that it describes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    winner = outcome.winner
+    baseline = outcome.baseline if outcome.baseline != winner else None
+    description = json.loads(paths.description.read_text(encoding="utf-8"))
+    columns = [each.overall() for each in (winner, *([baseline] if baseline else []))]
+    rows = [
+        " | ".join([f"| {label}", *(form.format(getattr(column, name)) for column in columns)]) + " |"
+        for label, name, form in ROWS
+    ]
+    has_video = paths.video.exists()
+    text = TEXT.format(
+        origin=_origin(description),
+        episodes=winner.num_episodes,
+        baseline_head=" | the baseline" if baseline else "",
+        baseline_rule="---|" if baseline else "",
+        rows="\n".join(rows),
+        max_length=winner.max_length,
+        step_seconds=winner.step_seconds,
+        task_id=winner.task_id,
+        video="" if has_video else f"\nThere is no video: {outcome.no_video}.",
+        video_row="| `video.mp4` | the policy, walking by command |\n" if has_video else "",
+        input=description["input"],
+        output=description["output"],
+        observation_size=sum(term["size"] for term in description["observations"]),
+        observation_names=", ".join(term["name"] for term in description["observations"]),
+        action_size=len(description["actions"]),
+    )
+    write_atomically(paths.readme, text)
+
+
+def _origin(description: dict[str, object]) -> str:
+    trial = description.get("trial")
+    sweep = f"From {title(str(trial))} of the sweep {description['sweep']}: " if trial else ""
+    versions = description["versions"]
+    assert isinstance(versions, dict)
+    simulator = description["simulator"]
+    return f"{sweep}`{description['checkpoint']}`, trained on `{description['task_id']}` with {simulator}" + (
+        f" {versions[simulator]}." if simulator in versions else "."
+    )

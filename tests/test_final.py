@@ -1,0 +1,230 @@
+"""The final stage and `export`, as a user runs them: real Ray, real workers, the fake simulator."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Sweep, start, wait_for, write_sweep
+
+from go1_sweep import evaluation
+from go1_sweep.paths import PolicyPaths, SweepPaths
+
+FINAL = {"finalists": 2, "envs": 3, "seeds": 2, "video": {"length": 12, "interval": 2}}
+POLICY = ["README.md", "checkpoint.pt", "evaluation.json", "policy.json", "policy.onnx", "policy.pt"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory) -> tuple[SweepPaths, str]:
+    """A whole sweep with a baseline that cannot be beaten in play, though two trials beat it in training."""
+    search = {"trials": 3, "parameters": {"learning_rate": {"log_uniform": [1e-3, 3e-3]}}}
+    sweep = write_sweep(tmp_path_factory.mktemp("ended"), search=search, baseline=True, final=FINAL)
+    code, out, err = sweep.run()
+    assert code == 0, err
+    return SweepPaths(sweep.folder), out
+
+
+def test_a_sweep_ends_with_a_policy_its_numbers_and_its_film(ended):
+    paths, out = ended
+    assert names(paths.best.folder) == sorted([*POLICY, "video.mp4"])
+    for path in (paths.best.onnx, paths.best.video, paths.best.checkpoint, paths.result, paths.trials_table):
+        assert str(path) in out
+    readme = paths.best.readme.read_text()
+    assert all(f"`{name}`" in readme for name in names(paths.best.folder) if name != "README.md")
+
+
+def test_the_winner_is_the_best_in_play_and_the_result_says_what_the_evaluation_says(ended):
+    paths, out = ended
+    result, judged = json.loads(paths.result.read_text()), json.loads(paths.best.evaluation.read_text())
+    assert [each["trial"] for each in judged["evaluations"]].count("baseline") == 1
+    assert len(judged["evaluations"]) == 3, "each last checkpoint is its trial's best as well"
+    means = {each["trial"]: each["overall"]["total_reward"] for each in judged["evaluations"]}
+    assert result["winner"]["trial"] == max(means, key=lambda trial: means[trial]) == "baseline"
+    assert result["winner"]["play"] == judged["winner"]
+    assert result["baseline"]["play"] == judged["baseline"]
+    assert result["finalists"] == [{key: each[key] for key in judged["winner"]} for each in judged["evaluations"]]
+    assert "Winner: baseline; no trial did better in play" in out
+    for each in judged["evaluations"]:
+        kept = evaluation.load(paths.trial(each["trial"]).evaluation(Path(each["checkpoint"]).stem))
+        assert kept is not None
+        assert kept.to_json() == each
+
+
+def test_the_seeds_of_play_are_none_of_training(ended):
+    paths, _ = ended
+    with open(paths.trials_table, newline="") as file:
+        trained = {int(row["seed"]) for row in csv.DictReader(file)}
+    played = {
+        seed["seed"] for each in json.loads(paths.best.evaluation.read_text())["evaluations"] for seed in each["seeds"]
+    }
+    assert len(played) == 2
+    assert not played & trained
+
+
+def test_a_finished_sweep_is_exported_without_playing_again(ended, tmp_path):
+    paths, _ = ended
+    before = {path: path.stat().st_mtime_ns for path in paths.trials.rglob("evaluation_*.json")}
+    code, _, err = start("export", str(paths.folder), "--out", str(tmp_path / "out"), "--no_video").finish()
+    assert code == 0, err
+    assert names(tmp_path / "out") == sorted([*POLICY, "export.log"])
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    ours, theirs = (json.loads(p.evaluation.read_text()) for p in (PolicyPaths(tmp_path / "out"), paths.best))
+    assert ours == theirs
+    assert "There is no video: none was asked for." in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_one_checkpoint_is_exported_with_what_stands_beside_it(ended, tmp_path):
+    paths, _ = ended
+    result = json.loads(paths.result.read_text())
+    code, _, err = start(
+        "export", str(paths.folder / result["winner"]["checkpoint"]), "--out", str(tmp_path / "out"), "--num-envs=2"
+    ).finish()
+    assert code == 0, err
+    assert names(tmp_path / "out") == sorted([*POLICY, "export.log", "video.mp4"])
+    judged = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert judged["winner"]["episodes"] == 2 * 2
+    description = json.loads((tmp_path / "out" / "policy.json").read_text())
+    origin = [description[key] for key in ("sweep", "trial", "checkpoint")]
+    assert origin == ["sweep", "baseline", Path(result["winner"]["checkpoint"]).name]
+
+
+def test_a_folder_of_rsl_rl_checkpoints_gives_its_newest_by_number(ended, tmp_path):
+    paths, _ = ended
+    content = paths.trial("baseline").checkpoint(6).read_bytes()
+    run = tmp_path / "run"
+    run.mkdir()
+    for number in (9, 10):
+        (run / f"model_{number}.pt").write_bytes(content if number == 10 else b"")
+    arguments = ("export", str(run), "--task", "flat", "--simulator", "fake", "--num-envs", "2", "--seeds", "1")
+    code, _, err = start(*arguments, "--no-video", "--out", str(tmp_path / "out")).finish()
+    assert code == 0, err
+    assert json.loads((tmp_path / "out" / "policy.json").read_text())["checkpoint"] == "model_10.pt"
+
+
+def test_what_cannot_be_exported_is_told_in_a_sentence_and_leaves_nothing(ended, tmp_path):
+    paths, _ = ended
+    empty, foreign = tmp_path / "empty", tmp_path / "model_3.pt"
+    empty.mkdir()
+    foreign.write_text("hello")
+    other = tmp_path / "model_4.pt"
+    content = torch.load(paths.trial("baseline").checkpoint(6), weights_only=True)
+    content["actor_state_dict"]["mlp.0.weight"] = torch.ones(8, 48)
+    torch.save(content, other)
+    flat = ("--task", "flat", "--simulator", "fake")
+    full = str(paths.best.folder)
+    cases = [
+        ((str(tmp_path / "no"),), "no: there is no such file or folder"),
+        ((str(empty),), "empty is no sweep (it has no spec.yaml), and holds no checkpoint (model_<n>.pt)"),
+        ((str(foreign),), "no config.yaml or policy.json beside it says which task it was trained on; name it: --task"),
+        ((str(paths.folder), *flat), "--task is for checkpoints"),
+        ((str(foreign), "--task", "flat", "--simulator", "mjlb"), "unknown simulator 'mjlb'; did you mean 'mjlab'?"),
+        ((str(foreign), *flat), "model_3.pt is no rsl_rl checkpoint: it is damaged, or another kind of file"),
+        ((str(other), *flat), "takes observations of 48 numbers, and Fake-Flat-Unitree-Go1 gives 3"),
+        ((str(other), "--num-envs", "0"), "argument --num-envs: expected a whole number of at least 1, not '0'"),
+    ]
+    for arguments, message in cases:
+        code, _, err = start("export", *arguments, "--out", str(tmp_path / "out")).finish()
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert message in err
+        assert not (tmp_path / "out").exists()
+    code, _, err = start("export", str(paths.folder), "--out", full).finish()
+    assert code == 2
+    assert f"--out {full} is not empty" in err
+    out = tmp_path / "here"
+    out.mkdir()
+    code, _, err = start("export", str(foreign), *flat, "--out", ".", cwd=out).finish()
+    assert (code, len(err.splitlines()), list(out.iterdir())) == (2, 1, [])
+    code, _, err = start("export", str(tmp_path / ("x" * 300)), "--out", str(out)).finish()
+    assert (code, len(err.splitlines())) == (2, 1), err
+
+
+def test_a_checkpoint_that_was_exchanged_is_left_out_and_all_others_play_again(ended, tmp_path):
+    paths, _ = ended
+    copied = SweepPaths(tmp_path / "copied")
+    shutil.copytree(paths.folder, copied.folder)
+    shutil.copyfile(copied.trial("0001").checkpoint(6), copied.trial("baseline").checkpoint(6))
+    code, out, err = start("export", str(copied.folder), "--no-video", "--out", str(tmp_path / "out")).finish()
+    assert code == 0, err
+    assert "baseline/model_6.pt is missing, or not the file that its trial published" in out
+    judged = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert "baseline" not in [each["trial"] for each in judged["evaluations"]]
+
+
+def test_an_export_that_is_ended_says_so(ended, tmp_path):
+    paths, _ = ended
+    command = start("export", str(paths.trial("0000").checkpoint(6)), "--out", str(tmp_path / "out"))
+    wait_for(lambda: (tmp_path / "out" / "export.log").exists(), 60, "the first policy")
+    command.process.send_signal(signal.SIGTERM)
+    code, _, err = command.finish()
+    assert (code, err) == (130, f"go1_sweep: interrupted; {tmp_path / 'out'} is not complete\n")
+
+
+def one_trial(sweep, **fixed) -> Sweep:
+    search = {"trials": 1, "parameters": {"entropy_coef": {"uniform": [0.0, 0.01]}}, "fixed": fixed}
+    return sweep(search=search, final={**FINAL, "finalists": 1, "seeds": 1})
+
+
+def test_a_crash_in_gl_costs_the_film_and_nothing_else(sweep):
+    crashed = one_trial(sweep, **{"env.draw_fault": "crash"})
+    code, out, err = crashed.run()
+    assert code == 0, err
+    paths = SweepPaths(crashed.folder)
+    assert names(paths.best.folder) == POLICY
+    result = json.loads(paths.result.read_text())
+    assert result["video"] is None
+    assert "killed by signal 11 (SIGSEGV)" in result["no_video"]
+    assert f"video      none: {result['no_video']}" in out
+
+
+def test_without_egl_everything_but_the_film_is_there_and_the_package_is_named(sweep, tmp_path):
+    hidden = tmp_path / "libraries"
+    hidden.mkdir()
+    (hidden / "libEGL.so.1").write_bytes(b"")  # found first, and no library
+    command = start("run", str(one_trial(sweep).file), env={"LD_LIBRARY_PATH": str(hidden)})
+    code, out, err = command.finish()
+    assert code == 0, err
+    paths = SweepPaths(tmp_path / "runs" / "sweep")
+    assert names(paths.best.folder) == POLICY
+    no_video = json.loads(paths.result.read_text())["no_video"]
+    assert "libEGL" in no_video
+    assert "apt-get install libegl1" in no_video
+    assert f"video      none: {no_video}" in out
+
+
+def test_where_no_policy_can_be_played_the_sweep_fails_and_says_how_to_go_on(sweep):
+    failing = one_trial(sweep, **{"env.play_fault": "crash"})
+    code, _, err = failing.run()
+    assert code == 1
+    assert "killed by signal 11 (SIGSEGV)" in err
+    assert f"python -m go1_sweep export {failing.folder} --out DIR" in err
+    assert "Traceback" not in err
+    result = json.loads((failing.folder / "result.json").read_text())
+    assert result["winner"] is None
+    assert (result["phase"], result["states"]) == ("failed", {"completed": 1})
+    assert result["no_winner"] in err
+
+
+def test_a_sweep_that_is_interrupted_in_its_final_stage_is_brought_to_its_end_by_export(sweep, tmp_path):
+    interrupted = one_trial(sweep, **{"env.play_fault": "hang"})
+    command = interrupted.start()
+    log = SweepPaths(interrupted.folder).final_log
+    wait_for(lambda: log.exists() and "Linear" in log.read_text(), 120, "a policy that is played")
+    command.process.send_signal(signal.SIGTERM)
+    code, _, err = command.finish()
+    assert code == 130
+    assert f"python -m go1_sweep export {interrupted.folder} --out DIR" in err
+    assert json.loads((interrupted.folder / "result.json").read_text())["phase"] == "interrupted"
+    config = SweepPaths(interrupted.folder).trial("0000").config
+    config.write_text(config.read_text().replace("env.play_fault: hang", "env.play_fault: ''"))
+    code, _, err = start("export", str(interrupted.folder), "--no-video", "--out", str(tmp_path / "out")).finish()
+    assert code == 0, err
+    assert names(tmp_path / "out") == sorted([*POLICY, "export.log"])

@@ -1,0 +1,79 @@
+"""One player of policies, with a real worker and the fake simulator, but without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from go1_sweep import protocol, simulators
+from go1_sweep.sweep.players import Player, egl_device
+from go1_sweep.sweep.worker_process import WorkerSpec
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    simulator = simulators.load("fake")
+    config = simulator.load_config(simulator.resolve("flat"))
+    env = simulator.make_env(config, seed=1, device="cpu")
+    file = tmp_path_factory.mktemp("trial") / "model_0.pt"
+    simulator.save(simulator.make_runner(env, config, None, "tensorboard"), file)
+    return file
+
+
+@pytest.fixture
+def player(tmp_path) -> Iterator[Player]:
+    spec = WorkerSpec(simulator="fake", python=None, device="cpu", threads=1, stall_timeout=8.0)
+    player = Player(spec, tmp_path / "final.log")
+    yield player
+    player.close()
+
+
+def policy(checkpoint: Path, **parameters: Any) -> protocol.Policy:
+    return protocol.Policy(str(checkpoint), "flat", {f"env.{name}": value for name, value in parameters.items()})
+
+
+def evaluate(checkpoint: Path, **parameters: Any) -> protocol.Evaluate:
+    return protocol.Evaluate(policy(checkpoint, **parameters), 2, 1, "")
+
+
+def test_a_worker_stays_warm_until_what_it_holds_is_not_to_be_trusted(player, checkpoint):
+    assert isinstance(player.play(evaluate(checkpoint)), protocol.Evaluated)
+    warm = player._worker
+    assert warm is not None
+    refused = player.play(evaluate(checkpoint.with_name("model_9.pt")))
+    assert isinstance(refused, protocol.Refused)
+    assert refused.is_bad_input
+    assert player._worker is warm, "a checkpoint that is not there says nothing of the worker"
+    for fault in ("oom", "nan", "exit", "garbage"):
+        refused = player.play(evaluate(checkpoint, play_fault=fault))
+        assert isinstance(refused, protocol.Refused)
+        assert not refused.is_bad_input
+        assert player._worker is None, fault
+    assert isinstance(player.play(evaluate(checkpoint)), protocol.Evaluated)
+
+
+def test_a_long_evaluation_is_no_silence_and_a_hanging_one_is(player, checkpoint):
+    answer = player.play(evaluate(checkpoint, step_seconds=1.0, episode_steps=10))
+    assert isinstance(answer, protocol.Evaluated), answer
+    answer = player.play(evaluate(checkpoint, play_fault="hang"))
+    assert isinstance(answer, protocol.Refused)
+    assert "said nothing for 8 s" in answer.why
+
+
+def test_a_film_that_hangs_in_gl_leaves_nothing_behind(player, checkpoint, tmp_path):
+    film = protocol.Film(policy(checkpoint, draw_fault="hang"), 1, 12, 1, str(tmp_path / "best.mp4"))
+    answer = player.play(film)
+    assert isinstance(answer, protocol.Refused)
+    assert "said nothing for 8 s" in answer.why or "EGL" in answer.why
+    assert [path.name for path in tmp_path.iterdir()] in (["final.log"], [])
+
+
+@pytest.mark.parametrize(
+    ("assigned", "ordinals", "expected"),
+    [("1", [None, 0, 1], "2"), ("1,0", [1, 0], "0"), ("", [0], None), ("3", [0, 1], None), ("GPU-8932", [0], None)],
+)
+def test_films_are_drawn_on_the_gpu_that_was_assigned(assigned, ordinals, expected):
+    assert egl_device(assigned, ordinals) == expected
