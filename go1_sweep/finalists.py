@@ -37,7 +37,7 @@ class Candidate:
     trial: str
     policy: Policy
     sha256: str
-    origin: dict[str, str | int]
+    origin: dict[str, str]
     roles: tuple[str, ...] = ()
     evaluation: Path | None = None
 
@@ -131,7 +131,7 @@ class Trained:
     policy: Policy
     simulator: str
     seed: int | None = None
-    origin: dict[str, str | int] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
 
 
 def trained(file: Path, task: str | None = None) -> Trained:

@@ -244,7 +244,7 @@ class Export:
 
     policy: Policy
     folder: str
-    origin: dict[str, str | int]
+    origin: dict[str, str]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ EXAMPLES = [
         "Mjlab-Velocity-Flat", {"mjlab": "1.6.0"}, 1000, 0.02, [protocol.Episode(21.5, 1000, 0.25, 0.5, False)]
     ),
     protocol.Film(POLICY, 7, 500, 2, "/runs/best/video.mp4"),
-    protocol.Export(POLICY, "/runs/best", {"sweep": "flat", "iterations": 120}),
+    protocol.Export(POLICY, "/runs/best", {"sweep": "flat", "trial": "0003"}),
     protocol.Working(),
     protocol.Finished(),
     protocol.Refused("model_3.pt is no checkpoint", True),
@@ -64,7 +64,6 @@ STRATEGIES = {
     "dict[str, str]": st.dictionaries(st.text(), st.text()),
     "dict[str, bool | int | float | str]": PARAMETERS,
     "list[dict[str, bool | int | float | str]]": st.lists(PARAMETERS, max_size=3),
-    "dict[str, str | int]": st.dictionaries(st.text(), st.text() | st.integers()),
     "Progress": PROGRESS,
     "Policy": st.builds(protocol.Policy, st.text(), st.text(), PARAMETERS),
     "list[Episode]": st.lists(EPISODE, max_size=3),

@@ -45,7 +45,7 @@ def test_some_trials_complete_and_some_are_stopped_early(quickstart):
     assert {row["state"] for row in rows.values()} == {"completed", "early_stopped"}
     assert rows["baseline"]["state"] == "completed"
     for row in rows.values():
-        assert (int(row["env_steps"]) >= 3072) == (row["state"] == "completed")
+        assert (int(row["env_steps"]) >= 2304) == (row["state"] == "completed")
 
 
 def test_optuna_db_says_of_each_trial_what_trials_csv_says(quickstart):
@@ -123,7 +123,7 @@ def test_the_film_shows_a_go1_that_moves_below_its_velocities(quickstart):
     reader: Any = imageio.get_reader(paths.best.video)
     assert reader.get_meta_data()["fps"] == pytest.approx(12.5)
     frames = [reader.get_data(i).astype(float) for i in range(reader.count_frames())]
-    assert len(frames) == 50
+    assert len(frames) == 30
     assert all((frame[:90] > 200).any() for frame in frames), "the velocities are written on every picture"
     middle = [frame[160:360, 200:440] for frame in frames]
     assert all((picture.max(axis=2) < 60).mean() > 0.05 for picture in middle), "the dark robot, always in the middle"

@@ -164,7 +164,7 @@ def _of_checkpoint(file: Path, wanted: Wanted) -> Source:
     origin = {"checkpoint": file.name, **trained.origin}
     if of and trial:
         origin |= {"sweep": of.name, "trial": trial}
-    candidate = Candidate(str(origin.get("trial", "")), trained.policy, digest, origin)
+    candidate = Candidate(origin.get("trial", ""), trained.policy, digest, origin)
     return Source(of, simulator, [candidate], final, seeds)
 
 
