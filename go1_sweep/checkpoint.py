@@ -59,6 +59,16 @@ def publish(paths: TrialPaths, progress: Progress, write: Callable[[Path], None]
     return published
 
 
+def sha256(path: Path) -> str:
+    """The digest of a file's content, in hex.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_manifest(paths: TrialPaths) -> list[Published]:
     """The published checkpoints of a trial, oldest first; none where there is no manifest.
 

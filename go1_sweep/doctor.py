@@ -273,8 +273,7 @@ def _named_python(spec: Spec | None) -> str | None:
     if spec is None:
         return None
     names = AUTOMATIC if spec.simulator == "auto" else (spec.simulator,)
-    named = [getattr(getattr(spec, name, None), "python", None) for name in names]
-    return next(filter(None, named), None)
+    return next(filter(None, map(spec.python_of, names)), None)
 
 
 def _version(package: str) -> str:

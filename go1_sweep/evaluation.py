@@ -110,8 +110,8 @@ class Evaluation:
             "max_length": self.max_length,
             "step_seconds": self.step_seconds,
             "seeds": [
-                {"seed": seed, **dataclasses.asdict(figures(episodes)), "episodes": _columns(episodes)}
-                for seed, episodes in self.episodes.items()
+                {"seed": seed, **dataclasses.asdict(each), "episodes": _columns(self.episodes[seed])}
+                for seed, each in self.by_seed().items()
             ],
         }
 

@@ -178,7 +178,6 @@ def _read_yaml(text: str) -> Any:
 def sha256(file: Path) -> str:
     """The digest of the file's content, in hex; empty where it cannot be read."""
     try:
-        with open(file, "rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return checkpoint.sha256(file)
     except OSError:
         return ""

@@ -222,7 +222,11 @@ class Spec(_Section):
     @property
     def python(self) -> str | None:
         """The interpreter that the spec names for its simulator; ``None``: the current one."""
-        return getattr(getattr(self, self.simulator, None), "python", None)
+        return self.python_of(self.simulator)
+
+    def python_of(self, simulator: str) -> str | None:
+        """The interpreter that the spec names for that simulator; ``None``: the current one."""
+        return getattr(getattr(self, simulator, None), "python", None)
 
     def rungs(self) -> list[int]:
         """The budgets at which trials are compared, rising; none where ``scheduler`` is ``none``.

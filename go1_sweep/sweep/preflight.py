@@ -61,7 +61,7 @@ def find_simulator(name: str, spec: Spec | None = None) -> str:
         raise BadInput(f"unknown simulator '{name}'{did_you_mean(name, SIMULATORS)}")
     names = AUTOMATIC if name == "auto" else (name,)
     for each in names:
-        named = getattr(getattr(spec, each, None), "python", None)
+        named = spec.python_of(each) if spec else None
         if named or importlib.util.find_spec(SIMULATORS[each].requires) is not None:
             return each
     install = " or ".join(SIMULATORS[each].install for each in names)

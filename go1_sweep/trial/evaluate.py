@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from go1_sweep import protocol
+from go1_sweep.paths import replacing
 from go1_sweep.simulators.base import RobotState, Simulator
 from go1_sweep.trial.policy import playing
 
@@ -97,10 +98,5 @@ class _Recording:
         """Write each step's arrays, stacked: (steps, num_envs, ...)."""
         assert self._steps is not None
         arrays: dict[str, Any] = {name: np.stack([step[name] for step in self._steps]) for name in self._steps[0]}
-        beside = path.with_name(f".{path.name}.tmp")
-        try:
-            with open(beside, "wb") as file:
-                np.savez_compressed(file, **arrays)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with replacing(path) as beside, open(beside, "wb") as file:
+            np.savez_compressed(file, **arrays)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import shutil
 import warnings
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from rsl_rl.models import MLPModel
 
 from go1_sweep import protocol
+from go1_sweep.checkpoint import sha256
 from go1_sweep.paths import PolicyPaths, write_json
 from go1_sweep.simulators.base import Simulator
 from go1_sweep.trial.policy import Play, PolicyError, playing
@@ -73,7 +73,7 @@ def export(simulator: Simulator, request: protocol.Export, device: str) -> None:
         "output": names[1],
         **dataclasses.asdict(interface),
         "differences": {"observations": len(observations), "max_action": actions.abs().max().item(), **differences},
-        "sha256": {path.name: _sha256(path) for path in (paths.checkpoint, paths.onnx, paths.torchscript)},
+        "sha256": {path.name: sha256(path) for path in (paths.checkpoint, paths.onnx, paths.torchscript)},
     }
     write_json(paths.description, description)
 
@@ -129,8 +129,3 @@ def _run_onnx(path: Path, observations: torch.Tensor) -> torch.Tensor:
 
 def _difference(actions: torch.Tensor, expected: torch.Tensor) -> float:
     return (actions - expected).abs().max().item()
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

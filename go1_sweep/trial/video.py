@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from go1_sweep import protocol
+from go1_sweep.paths import replacing
 from go1_sweep.simulators.base import RobotState, Simulator
 from go1_sweep.trial.policy import playing
 
@@ -70,12 +71,8 @@ def _publish(file: Path, final: Path, frames: int) -> None:
         whole = False
     if not whole:
         raise OSError(f"the encoder did not write all {frames} pictures; is there room in {file.parent.parent}?")
-    beside = final.with_name(f".{final.name}.tmp")
-    try:
+    with replacing(final) as beside:
         shutil.copyfile(file, beside)
-        beside.replace(final)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _writer(path: Path, fps: float) -> Any:
