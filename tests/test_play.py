@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import torch
 
 from go1_sweep import protocol, simulators
 from go1_sweep.paths import PolicyPaths
-from go1_sweep.simulators.base import ConfigError, Simulator
+from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig
 from go1_sweep.trial.evaluate import evaluate
 from go1_sweep.trial.export import export
 from go1_sweep.trial.policy import PolicyError, playing, read_actor
@@ -111,13 +113,22 @@ def test_the_interface_counts_what_goes_in_and_comes_out(simulator, policy):
         assert simulator.step_seconds(play.env) > 0
 
 
-def test_mjlabs_action_is_the_joint_target_that_the_interface_says():
+@contextlib.contextmanager
+def one_go1(task: str) -> Iterator[tuple[Simulator, Any, TaskConfig]]:
+    """One robot of mjlab in the play variant."""
     pytest.importorskip("mjlab")
     simulator = simulators.load("mjlab")
-    config = simulator.load_config(simulator.resolve("flat"), play=True)
+    config = simulator.load_config(simulator.resolve(task), play=True)
     simulator.apply(config, {"num_envs": 1})
-    env: Any = simulator.make_env(config, seed=1, device="cpu")
+    env = simulator.make_env(config, seed=1, device="cpu")
     try:
+        yield simulator, env, config
+    finally:
+        simulator.close(env)
+
+
+def test_mjlabs_action_is_the_joint_target_that_the_interface_says():
+    with one_go1("flat") as (simulator, env, config):
         interface = simulator.interface(env, config)
         action = torch.linspace(-1, 1, env.num_actions)[None]
         env.step(action)
@@ -127,17 +138,10 @@ def test_mjlabs_action_is_the_joint_target_that_the_interface_says():
         for joint, value in zip(interface.actions, action[0].tolist(), strict=True):
             expected = joint.default_position + joint.scale * value - bias[joint.name]
             assert targets[joint.name] == pytest.approx(expected, abs=1e-5)
-    finally:
-        simulator.close(env)
 
 
 def test_a_robot_that_follows_policy_json_sees_what_the_policy_sees():
-    pytest.importorskip("mjlab")
-    simulator = simulators.load("mjlab")
-    config = simulator.load_config(simulator.resolve("flat"), play=True)
-    simulator.apply(config, {"num_envs": 1})
-    env: Any = simulator.make_env(config, seed=1, device="cpu")
-    try:
+    with one_go1("flat") as (simulator, env, config):
         terms = simulator.interface(env, config).observations
         action = torch.linspace(-1, 1, env.num_actions)[None]
         observations = env.get_observations()
@@ -172,23 +176,14 @@ def test_a_robot_that_follows_policy_json_sees_what_the_policy_sees():
         difference[:3] = 0  # the IMU sits beside the base's origin: only its velocity differs
         assert difference.abs().max() < 1e-5
         assert {term.unit for term in terms} == {"m/s", "rad/s", "rad", "", "m/s, m/s, rad/s"}
-    finally:
-        simulator.close(env)
 
 
 def test_the_height_scan_of_rough_is_described_point_by_point():
-    pytest.importorskip("mjlab")
-    simulator = simulators.load("mjlab")
-    config = simulator.load_config(simulator.resolve("rough"), play=True)
-    simulator.apply(config, {"num_envs": 1})
-    env = simulator.make_env(config, seed=1, device="cpu")
-    try:
+    with one_go1("rough") as (simulator, env, config):
         scan = simulator.interface(env, config).observations[-1]
         assert (scan.name, scan.unit, scan.size, len(scan.parts)) == ("height_scan", "m", 187, 187)
         assert (scan.parts[0], scan.parts[-1]) == ("x=-0.80 y=-0.50", "x=+0.80 y=+0.50")
         assert scan.scale == pytest.approx(1 / 5)
-    finally:
-        simulator.close(env)
 
 
 @pytest.fixture

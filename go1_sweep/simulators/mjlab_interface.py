@@ -55,23 +55,11 @@ def _gravity(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
 
 
 def _joint_positions(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
-    robot, ids = _joints(env, cfg)
-    return {
-        "quantity": "joint positions",
-        "unit": "rad",
-        "parts": [robot.joint_names[i] for i in ids],
-        "offset": robot.data.default_joint_pos[0, ids].tolist(),
-    }
+    return _of_joints(env, cfg, "joint positions", "rad", lambda data: data.default_joint_pos)
 
 
 def _joint_velocities(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
-    robot, ids = _joints(env, cfg)
-    return {
-        "quantity": "joint velocities",
-        "unit": "rad/s",
-        "parts": [robot.joint_names[i] for i in ids],
-        "offset": robot.data.default_joint_vel[0, ids].tolist(),
-    }
+    return _of_joints(env, cfg, "joint velocities", "rad/s", lambda data: data.default_joint_vel)
 
 
 def _last_action(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
@@ -114,12 +102,16 @@ DESCRIBED: dict[Any, Callable[[ManagerBasedRlEnv, ObservationTermCfg], dict[str,
 }
 
 
-def _joints(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> tuple[Entity, list[int]]:
-    """The robot whose joints the term observes, and which of them."""
+def _of_joints(
+    env: ManagerBasedRlEnv, cfg: ObservationTermCfg, quantity: str, unit: str, default: Callable[[Any], torch.Tensor]
+) -> dict[str, Any]:
+    """A quantity of the joints that the term observes, relative to its default, shape (num_envs, num_joints)."""
     asset = cfg.params.get("asset_cfg")
     robot: Entity = env.scene[asset.name if asset else "robot"]
-    ids = asset.joint_ids if asset else slice(None)
-    return robot, list(range(robot.num_joints))[ids] if isinstance(ids, slice) else [int(i) for i in ids]
+    given = asset.joint_ids if asset else slice(None)
+    ids = list(range(robot.num_joints))[given] if isinstance(given, slice) else [int(i) for i in given]
+    parts, offset = [robot.joint_names[i] for i in ids], default(robot.data)[0, ids].tolist()
+    return {"quantity": quantity, "unit": unit, "parts": parts, "offset": offset}
 
 
 def joint_actions(env: ManagerBasedRlEnv) -> list[JointAction]:
