@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from go1_sweep.paths import TrialPaths, write_json
+from go1_sweep.paths import TrialPaths, replacing, write_json
 from go1_sweep.protocol import Progress
 
 
@@ -43,15 +43,11 @@ def publish(paths: TrialPaths, progress: Progress, write: Callable[[Path], None]
         OSError: no room, or no permission; what was published before is untouched.
     """
     final = paths.checkpoint(progress.iterations)
-    beside = final.with_name(f".{final.name}.tmp")
-    try:
+    with replacing(final) as beside:
         write(beside)
         with open(beside, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
-        beside.replace(final)
-    finally:
-        beside.unlink(missing_ok=True)
     published = Published(final.name, final.stat().st_size, digest, progress)
     others = [entry for entry in read_manifest(paths) if entry.file != published.file]
     entries = [dataclasses.asdict(entry) for entry in (*others, published)]

@@ -23,7 +23,7 @@ from go1_sweep.paths import SweepPaths, TrialPaths, shown
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
-from go1_sweep.wording import export_command, title
+from go1_sweep.wording import export_command, in_play, title
 
 TAIL_BYTES = 16384
 """Enough of a file of progress for several lines."""
@@ -186,7 +186,7 @@ def _result(paths: SweepPaths) -> dict[str, Any] | None:
     try:
         result = _json(paths.result.read_bytes())
         for each in (result["winner"], result["baseline"]):
-            _ = each and _in_play(each)
+            _ = each and _played(each)
         is_ours = isinstance(result["phase"], str) and isinstance(result["seconds"]["wall"], float)
         return result if is_ours else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -234,18 +234,13 @@ def _outcome(status: Status) -> list[str]:
     winner, baseline = result["winner"], result["baseline"]
     if not winner:
         return [result["no_winner"]]
-    lines = [f"Winner: {_in_play(winner)}"]
+    lines = [f"Winner: {_played(winner)}"]
     if baseline and baseline["trial"] != winner["trial"]:
-        lines.append(f"  beside {_in_play(baseline)}")
+        lines.append(f"  beside {_played(baseline)}")
     lines.append(f"  policy {shown(paths.best.onnx)}")
     video = shown(paths.best.video) if result["video"] else f"none: {result['no_video']}"
     return [*lines, f"  video  {video}"]
 
 
-def _in_play(result: dict[str, Any]) -> str:
-    play = result["play"]
-    overall, fell = play["overall"], f"{play['falls']} of {play['episodes']} fell"
-    return (
-        f"{title(result['trial'], play['checkpoint'])}: return {overall['total_reward']:.2f} in play, "
-        f"off by {overall['lin_vel_rmse']:.2f} m/s and {overall['ang_vel_rmse']:.2f} rad/s, {fell}"
-    )
+def _played(result: dict[str, Any]) -> str:
+    return f"{title(result['trial'], result['play']['checkpoint'])}: {in_play(result['play'])}"

@@ -16,7 +16,7 @@ from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, shown
 from go1_sweep.spec import FinalSpec, Spec
 from go1_sweep.trials_table import TrialRecord
-from go1_sweep.wording import COLORS, clock, number, title, value
+from go1_sweep.wording import COLORS, clock, in_play, number, title, value
 
 if TYPE_CHECKING:
     from go1_sweep.sweep.final import Outcome
@@ -92,14 +92,8 @@ class Terminal:
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """A checkpoint has been played."""
-        overall = evaluation.overall()
         roles = f" ({' and '.join(evaluation.roles)})" if evaluation.roles else ""
-        fell = f"{evaluation.num_falls} of {evaluation.num_episodes} fell"
-        off = f"off by {overall.lin_vel_rmse:.2f} m/s and {overall.ang_vel_rmse:.2f} rad/s"
-        self._event(
-            f"{title(evaluation.trial, evaluation.checkpoint)}{roles}: "
-            f"return {overall.total_reward:.2f}, length {overall.length:.0f}, {off}, {fell}"
-        )
+        self._event(f"{title(evaluation.trial, evaluation.checkpoint)}{roles}: {in_play(evaluation.summary())}")
 
     def result(self, paths: SweepPaths, result: dict[str, Any], outcome: Outcome | None) -> None:
         """What became of the trials; then the winner, its parameters, its numbers and where everything is."""
@@ -122,10 +116,9 @@ class Terminal:
 
     def exported(self, paths: PolicyPaths, outcome: Outcome) -> None:
         """How the policy did in play, beside the baseline, and where its files are."""
-        winner, baseline = outcome.winner, outcome.baseline
-        rivals = [baseline] if baseline and baseline != winner else []
+        winner, beside = outcome.winner, outcome.beside
         self._say(f"  in play    {'return':>14}{'length':>14}{'off by m/s':>15}{'off by rad/s':>15}{'fell':>12}")
-        for each in (winner, *rivals):
+        for each in (winner, *([beside] if beside else [])):
             self._say("  " + _figures(each))
         self._say(f"  checkpoint {escape(shown(paths.checkpoint))} ({escape(title(winner.trial, winner.checkpoint))})")
         self._say(f"  policy     {escape(shown(paths.onnx))} ({paths.torchscript.name}, {paths.description.name})")

@@ -29,6 +29,16 @@ def export_command(folder: Path) -> str:
     return f"python -m go1_sweep export {shlex.quote(shown(folder))} --out DIR"
 
 
+def in_play(summary: dict[str, Any]) -> str:
+    """How a policy did in play, from the summary of its evaluation."""
+    overall = summary["overall"]
+    return (
+        f"return {overall['total_reward']:.2f}, length {overall['length']:.0f}, "
+        f"off by {overall['lin_vel_rmse']:.2f} m/s and {overall['ang_vel_rmse']:.2f} rad/s, "
+        f"{summary['falls']} of {summary['episodes']} fell"
+    )
+
+
 def value(value: Any) -> str:
     """The value of a parameter."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -60,9 +60,9 @@ def write(paths: PolicyPaths, outcome: Outcome) -> None:
         OSError: it cannot be written.
     """
     winner = outcome.winner
-    baseline = outcome.baseline if outcome.baseline != winner else None
+    beside = outcome.beside
     description = json.loads(paths.description.read_text(encoding="utf-8"))
-    columns = [each.overall() for each in (winner, *([baseline] if baseline else []))]
+    columns = [each.overall() for each in (winner, *([beside] if beside else []))]
     rows = [
         " | ".join([f"| {label}", *(form.format(getattr(column, name)) for column in columns)]) + " |"
         for label, name, form in ROWS
@@ -71,8 +71,8 @@ def write(paths: PolicyPaths, outcome: Outcome) -> None:
     text = TEXT.format(
         origin=_origin(description),
         episodes=winner.num_episodes,
-        baseline_head=" | the baseline" if baseline else "",
-        baseline_rule="---|" if baseline else "",
+        baseline_head=" | the baseline" if beside else "",
+        baseline_rule="---|" if beside else "",
         rows="\n".join(rows),
         max_length=winner.max_length,
         step_seconds=winner.step_seconds,

@@ -74,6 +74,11 @@ class Outcome:
     evaluations: list[Evaluation]
     no_video: str
 
+    @property
+    def beside(self) -> Evaluation | None:
+        """What the winner is shown beside: the baseline, unless it won."""
+        return None if self.baseline == self.winner else self.baseline
+
 
 def run(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> Outcome:
     """Play all candidates, then film and export the winner.
