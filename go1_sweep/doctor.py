@@ -19,7 +19,7 @@ from go1_sweep.errors import BadInput, UserError
 from go1_sweep.paths import shown
 from go1_sweep.simulators import AUTOMATIC, SIMULATORS
 from go1_sweep.spec import Spec
-from go1_sweep.sweep.probing import probe
+from go1_sweep.worker.probing import probe
 
 OK, NOTE, MISSING = "ok", "note", "missing"
 

@@ -9,6 +9,7 @@ import pytest
 
 from go1_sweep import cli, errors, simulators, spec
 from go1_sweep.sweep import preflight
+from go1_sweep.worker import lookup
 
 
 def refused(arguments: list[str], capsys) -> str:
@@ -68,7 +69,7 @@ def test_validate_says_what_the_task_is(sweep, capsys):
 
 
 def test_without_a_simulator_the_command_that_installs_one_is_named(sweep, monkeypatch):
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(lookup.importlib.util, "find_spec", lambda name: None)
     for name in ("auto", "mjlab"):
         with pytest.raises(errors.BadInput, match=r"pip install 'go1_sweep\[mjlab\]'"):
             preflight.check(spec.load(sweep(simulator=name).file))
@@ -157,5 +158,5 @@ def test_a_dry_run_says_what_it_may_cost_and_leaves_nothing(sweep):
 def test_every_simulator_that_can_be_named_can_be_loaded_or_says_how_to_install_it(name):
     entry = simulators.SIMULATORS[name]
     assert entry.install.startswith("pip install")
-    if preflight.importlib.util.find_spec(entry.requires):
+    if lookup.importlib.util.find_spec(entry.requires):
         assert simulators.load(name).name == name

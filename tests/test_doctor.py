@@ -20,9 +20,9 @@ from conftest import start
 
 from go1_sweep import cli, doctor, errors, simulators
 from go1_sweep.doctor import MISSING, NOTE, OK, Disk, Gpu, Machine
-from go1_sweep.sweep import worker_process
-from go1_sweep.sweep.probing import NOTHING_FOUND, probe
 from go1_sweep.trial import probe as trial_probe
+from go1_sweep.worker import process
+from go1_sweep.worker.probing import NOTHING_FOUND, probe
 
 H200 = Gpu("NVIDIA H200", 143771, "580.159")
 SOUND = Machine(
@@ -173,7 +173,7 @@ def test_a_missing_graphics_library_is_a_problem_whose_mend_names_its_package(hi
         ["unshare", "-m", "sh", "-ec", script, sys.executable],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(worker_process.PACKAGE.parent)},
+        env={**os.environ, "PYTHONPATH": str(process.PACKAGE.parent)},
     )
     assert '"problem": ""' not in done.stdout
     assert package in done.stdout.splitlines()[-1]
@@ -280,8 +280,8 @@ def test_a_child_process_draws_with_egl_where_it_is_asked_to(tmp_path, monkeypat
     )
     assert probe(python, "graphics")["graphics"]["renderer"] == "egl"
     log = tmp_path / "log"
-    worker_process.WorkerProcess("fake", "cpu", log, python=python).close()
-    worker_process.WorkerProcess("fake", "cpu", log, python=python, gl="egl").close()
+    process.WorkerProcess("fake", "cpu", log, python=python).close()
+    process.WorkerProcess("fake", "cpu", log, python=python, gl="egl").close()
     assert re.findall("disable|egl", log.read_text()) == ["disable", "egl"]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from go1_sweep import protocol, simulators
-from go1_sweep.sweep.players import Player, egl_device
-from go1_sweep.sweep.worker_process import WorkerSpec
+from go1_sweep.worker.player import Player, egl_device
+from go1_sweep.worker.process import WorkerSpec
 
 
 @pytest.fixture(scope="module")

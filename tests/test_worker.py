@@ -18,7 +18,7 @@ from conftest import alive, wait_for
 
 from go1_sweep import checkpoint, protocol
 from go1_sweep.paths import TrialPaths
-from go1_sweep.sweep.worker_process import WorkerFailed, WorkerProcess
+from go1_sweep.worker.process import WorkerFailed, WorkerProcess
 
 TIMEOUT = 240.0
 

@@ -16,8 +16,8 @@ from go1_sweep.paths import PolicyPaths, SweepPaths, TrialPaths, shown
 from go1_sweep.spec import FinalSpec, ResourcesSpec, Spec
 from go1_sweep.sweep import final, interrupts
 from go1_sweep.sweep.local_ray import local_ray, slots_for, worker_for
-from go1_sweep.sweep.preflight import find_simulator
 from go1_sweep.terminal import Terminal
+from go1_sweep.worker.lookup import find_simulator
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from go1_sweep.spec import FinalSpec, Spec
 from go1_sweep.sweep import bundle_readme
 from go1_sweep.sweep.local_ray import Slots, worker_for
 from go1_sweep.sweep.players import Players
-from go1_sweep.sweep.worker_process import WorkerSpec
 from go1_sweep.terminal import Terminal
 from go1_sweep.trials_table import TrialRecord
 from go1_sweep.wording import title
+from go1_sweep.worker.process import WorkerSpec
 
 
 @dataclass(frozen=True)

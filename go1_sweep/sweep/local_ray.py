@@ -11,7 +11,7 @@ import ray
 
 from go1_sweep.errors import BadInput
 from go1_sweep.spec import ResourcesSpec
-from go1_sweep.sweep.worker_process import WorkerSpec
+from go1_sweep.worker.process import WorkerSpec
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 """A sweep puts next to nothing into Ray's object store; the default takes 30% of the memory."""

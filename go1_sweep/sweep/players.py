@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,77 +12,9 @@ import ray
 from ray.exceptions import RayError
 
 from go1_sweep import protocol
-from go1_sweep.errors import one_line
 from go1_sweep.sweep.local_ray import Slots
-from go1_sweep.sweep.probing import probe
-from go1_sweep.sweep.worker_process import WorkerFailed, WorkerProcess, WorkerSpec
-
-
-class Player:
-    """One slot: does one job after the other in its worker. Becomes an actor."""
-
-    def __init__(self, spec: WorkerSpec, log: Path) -> None:
-        self._spec = spec
-        self._log = log
-        self._worker: WorkerProcess | None = None
-
-    def play(self, job: protocol.Job) -> protocol.Answer:
-        """Do the job; whatever goes wrong is a ``Refused``."""
-        try:
-            return self._film(job) if isinstance(job, protocol.Film) else self._do(job)
-        except Exception as error:  # a raise would say less than a line does
-            return protocol.Refused(one_line(error))
-
-    def close(self) -> None:
-        """End the worker."""
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
-
-    def _do(self, job: protocol.Job, *, gl: str = "disable") -> protocol.Answer:
-        """Do the job in the worker, which ends when that fails: what it holds is not to be trusted."""
-        try:
-            if self._worker is None:
-                self._worker = self._spec.start(self._log, gl=gl)
-                self._worker.receive(self._spec.stall_timeout)  # Hello
-            self._worker.send(job)
-            while isinstance(message := self._worker.receive(self._spec.stall_timeout), protocol.Working):
-                pass
-            if not isinstance(message, protocol.Answer):
-                raise WorkerFailed(f"the simulator worker sent {type(message).__name__}, which is no answer")
-        except WorkerFailed as failure:
-            message = protocol.Refused(f"{failure}; see {self._log}")
-        if isinstance(message, protocol.Refused) and not message.is_bad_input:
-            self.close()
-        return message
-
-    def _film(self, job: protocol.Film) -> protocol.Answer:
-        """In a process of its own: a crash in GL costs the film and nothing else."""
-        self.close()  # it cannot draw, and its memory is of no more use
-        found = probe(self._spec.python, "graphics", "encoder")
-        for section in ("graphics", "encoder"):
-            if problem := found[section]["problem"]:
-                mend = found[section]["mend"]
-                return protocol.Refused(f"{problem}; mend it: {mend}" if mend else problem)
-        if device := egl_device(os.environ.get("CUDA_VISIBLE_DEVICES", ""), found["graphics"]["devices"]):
-            os.environ["MUJOCO_EGL_DEVICE_ID"] = device  # of this actor, for its workers
-        try:
-            return self._do(job, gl="egl")
-        finally:
-            self.close()
-
-
-def egl_device(assigned: str, cuda_ordinals: list[int | None]) -> str | None:
-    """The EGL device of the GPU that Ray assigned; ``None``: MuJoCo takes the first that works.
-
-    EGL does not heed CUDA_VISIBLE_DEVICES, which is how Ray assigns.
-
-    Args:
-        assigned: CUDA_VISIBLE_DEVICES.
-        cuda_ordinals: the GPU of each EGL device, if it is one.
-    """
-    first = assigned.split(",")[0]
-    return str(cuda_ordinals.index(int(first))) if first.isdigit() and int(first) in cuda_ordinals else None
+from go1_sweep.worker.player import Player
+from go1_sweep.worker.process import WorkerSpec
 
 
 class Players:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from go1_sweep import protocol
-from go1_sweep.errors import BadInput, did_you_mean
+from go1_sweep.errors import BadInput
 from go1_sweep.parameters import Value
-from go1_sweep.simulators import AUTOMATIC, SIMULATORS
 from go1_sweep.spec import Spec
-from go1_sweep.sweep.worker_process import WorkerFailed, WorkerProcess
+from go1_sweep.worker.lookup import find_simulator
+from go1_sweep.worker.process import WorkerFailed, WorkerProcess
 
 TIMEOUT = 180.0
 """Seconds for the simulator's imports; 18 were seen on a busy GPU host."""
@@ -49,25 +48,6 @@ def check(spec: Spec) -> Preflight:
         if error:
             raise BadInput(f"{where}: {error} (task {checked.task_id})")
     return Preflight(spec, checked.task_id, hello.versions)
-
-
-def find_simulator(name: str, spec: Spec | None = None) -> str:
-    """The simulator of that name, or the first of the automatic ones that is installed where the spec says.
-
-    Raises:
-        BadInput: it is not installed, or there is none of that name.
-    """
-    if name != "auto" and name not in SIMULATORS:
-        raise BadInput(f"unknown simulator '{name}'{did_you_mean(name, SIMULATORS)}")
-    names = AUTOMATIC if name == "auto" else (name,)
-    for each in names:
-        named = spec.python_of(each) if spec else None
-        if named or importlib.util.find_spec(SIMULATORS[each].requires) is not None:
-            return each
-    install = " or ".join(SIMULATORS[each].install for each in names)
-    what = "no simulator" if name == "auto" else f"the simulator {name}"
-    not_here = "is installed here" if name == "auto" else "is not installed here"
-    raise BadInput(f"{what} {not_here}; install it: {install}")
 
 
 def _settings(spec: Spec) -> list[tuple[str, dict[str, Value]]]:

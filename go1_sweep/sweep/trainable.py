@@ -12,7 +12,7 @@ from ray import tune
 from go1_sweep import protocol
 from go1_sweep.paths import TrialPaths
 from go1_sweep.protocol import Progress
-from go1_sweep.sweep.worker_process import WorkerFailed, WorkerProcess, WorkerSpec
+from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
 
 
 class TrialActor(tune.Trainable):

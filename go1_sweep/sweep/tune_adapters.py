@@ -13,8 +13,8 @@ from ray.tune.search import Searcher
 
 from go1_sweep import protocol
 from go1_sweep.sweep.trials import Trials
-from go1_sweep.sweep.worker_process import WorkerSpec
 from go1_sweep.trials_table import TrialRecord
+from go1_sweep.worker.process import WorkerSpec
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from go1_sweep.errors import BadInput
-from go1_sweep.sweep.worker_process import how_it_ended, worker_environment
+from go1_sweep.worker.process import how_it_ended, worker_environment
 
 NOTHING_FOUND: dict[str, dict[str, Any]] = {
     "packages": {"python": "", "versions": {}},

@@ -1,0 +1,28 @@
+"""Finds a simulator without importing it."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from go1_sweep.errors import BadInput, did_you_mean
+from go1_sweep.simulators import AUTOMATIC, SIMULATORS
+from go1_sweep.spec import Spec
+
+
+def find_simulator(name: str, spec: Spec | None = None) -> str:
+    """The simulator of that name, or the first of the automatic ones that is installed where the spec says.
+
+    Raises:
+        BadInput: it is not installed, or there is none of that name.
+    """
+    if name != "auto" and name not in SIMULATORS:
+        raise BadInput(f"unknown simulator '{name}'{did_you_mean(name, SIMULATORS)}")
+    names = AUTOMATIC if name == "auto" else (name,)
+    for each in names:
+        named = spec.python_of(each) if spec else None
+        if named or importlib.util.find_spec(SIMULATORS[each].requires) is not None:
+            return each
+    install = " or ".join(SIMULATORS[each].install for each in names)
+    what = "no simulator" if name == "auto" else f"the simulator {name}"
+    not_here = "is installed here" if name == "auto" else "is not installed here"
+    raise BadInput(f"{what} {not_here}; install it: {install}")
