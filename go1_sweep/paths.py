@@ -50,6 +50,12 @@ class TrialPaths:
         """The checkpoint after that many completed PPO updates."""
         return self.folder / f"model_{iterations}.pt"
 
+    def checkpoints(self) -> list[Path]:
+        """All files that are named as checkpoints, by their number."""
+        numbers = ((re.fullmatch(r"model_(\d+)\.pt", path.name), path) for path in self.folder.iterdir())
+        found = {int(match[1]): path for match, path in numbers if match}
+        return [found[number] for number in sorted(found)]
+
     def evaluation(self, checkpoint: str) -> Path:
         """How a checkpoint did in play, written by the driver; ``checkpoint`` is the stem of its name."""
         return self.folder / f"evaluation_{checkpoint}.json"

@@ -30,10 +30,16 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True)
 class Hello:
-    """The worker is up: what it runs on."""
+    """The worker is up: what it runs on.
+
+    Attributes:
+        versions: of the simulator and what it rests on.
+        device: ``cpu`` or ``cuda:0``.
+    """
 
     version: int
     versions: dict[str, str]
+    device: str
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,11 @@ class Checked:
         task_id: the task's id in the simulator; empty if there is no such task.
         error: why there is no such task; empty if there is.
         errors: per setting, why it is refused; empty if it is not.
+        experiment: the name under which rsl_rl keeps the runs of the task.
     """
 
     task_id: str
+    experiment: str
     error: str
     errors: list[str]
 

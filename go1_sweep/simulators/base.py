@@ -45,7 +45,7 @@ class TaskConfig:
     Attributes:
         task_id: the id under which the simulator registered the task.
         env: the environment's configuration.
-        agent: the runner's configuration (policy, PPO, iteration size).
+        agent: the runner's configuration (policy, PPO, iteration size, rsl_rl's ``experiment_name``).
         play: whether it is the play variant: a policy is shown or judged, and nothing is learnt.
     """
 

@@ -84,6 +84,7 @@ class FakePpoCfg:
 class FakeAgentCfg:
     """The runner's configuration, as rsl_rl takes it."""
 
+    experiment_name: str = "fake"
     num_steps_per_env: int = 8
     save_interval: int = 5
     algorithm: FakePpoCfg = field(default_factory=FakePpoCfg)

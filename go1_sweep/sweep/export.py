@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from go1_sweep import checkpoint, finalists, spec, status
+from go1_sweep import checkpoint, finalists, interrupts, spec, status
 from go1_sweep.errors import BadInput, Interrupted, UserError
 from go1_sweep.finalists import Candidate
 from go1_sweep.paths import PolicyPaths, SweepPaths, TrialPaths, shown
 from go1_sweep.spec import FinalSpec, ResourcesSpec, Spec
-from go1_sweep.sweep import final, interrupts
+from go1_sweep.sweep import final
 from go1_sweep.sweep.local_ray import local_ray, slots_for, worker_for
 from go1_sweep.terminal import Terminal
 from go1_sweep.worker.lookup import find_simulator
@@ -182,10 +181,8 @@ def _sweep_of(file: Path, digest: str) -> tuple[SweepPaths | None, str]:
 
 
 def _newest(folder: Path) -> Path:
-    """The checkpoint with the highest number, as rsl_rl names them."""
-    numbered = {
-        int(match[1]): path for path in folder.iterdir() if (match := re.fullmatch(r"model_(\d+)\.pt", path.name))
-    }
-    if not numbered:
+    """The checkpoint with the highest number."""
+    found = TrialPaths(folder).checkpoints()
+    if not found:
         raise BadInput(f"{shown(folder)} is no sweep (it has no spec.yaml), and holds no checkpoint (model_<n>.pt)")
-    return numbered[max(numbered)]
+    return found[-1]

@@ -11,12 +11,12 @@ from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from sqlalchemy.exc import SQLAlchemyError
 
-from go1_sweep import lock, protocol
+from go1_sweep import interrupts, lock, protocol
 from go1_sweep.errors import Interrupted, NoTrialSucceeded, UserError
 from go1_sweep.finalists import candidates_of
 from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.spec import Spec
-from go1_sweep.sweep import final, interrupts, results
+from go1_sweep.sweep import final, results
 from go1_sweep.sweep.local_ray import Slots, local_ray, slots_for, worker_for
 from go1_sweep.sweep.preflight import check
 from go1_sweep.sweep.trainable import TrialActor

@@ -16,12 +16,13 @@ from go1_sweep.trial.link import Link, guard
 
 def main(arguments: list[str]) -> None:
     """Serve until the other side closes its pipe; the trial in progress ends with the process."""
-    name, device, incoming, outgoing = arguments
+    name, wanted, incoming, outgoing = arguments
     guard(int(incoming), int(outgoing))
     faulthandler.enable()
     link = Link(int(incoming), int(outgoing))
     simulator = simulators.load(name)
-    link.send(protocol.Hello(protocol.VERSION, simulator.versions()))
+    device = _device(wanted)
+    link.send(protocol.Hello(protocol.VERSION, simulator.versions(), device))
     while True:
         message = link.receive()
         match message:
@@ -51,13 +52,22 @@ def log_to(path: Path) -> None:
     os.close(file)
 
 
+def _device(wanted: str) -> str:
+    """The device itself; ``auto`` is the first GPU that torch can use, or else the CPU."""
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
 def _check(simulator: simulators.Simulator, message: protocol.Check) -> protocol.Checked:
     from go1_sweep.simulators.base import ConfigError
 
     try:
         task_id = simulator.resolve(message.task)
     except ConfigError as error:
-        return protocol.Checked("", str(error), [])
+        return protocol.Checked("", "", str(error), [])
     errors = []
     for setting in message.settings:
         try:
@@ -65,7 +75,7 @@ def _check(simulator: simulators.Simulator, message: protocol.Check) -> protocol
             errors.append("")
         except ConfigError as error:
             errors.append(str(error))
-    return protocol.Checked(task_id, "", errors)
+    return protocol.Checked(task_id, simulator.load_config(task_id).agent.experiment_name, "", errors)
 
 
 def _do(simulator: simulators.Simulator, job: protocol.Job, device: str, link: Link) -> protocol.Answer:

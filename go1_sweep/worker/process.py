@@ -54,7 +54,7 @@ class WorkerProcess:
 
         Args:
             simulator: its name in ``SIMULATORS``.
-            device: ``cpu`` or ``cuda:0`` (of the GPUs that this process sees).
+            device: ``cpu``, ``cuda:0`` (of the GPUs that this process sees), or ``auto``: what there is.
             log: file for all output, appended to; each trial then moves it to its own folder.
             python: the interpreter; ``None``: the current one, with what it can import.
             threads: CPU threads for torch.

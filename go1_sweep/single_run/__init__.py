@@ -1,0 +1,1 @@
+"""``train`` and ``play``: one simulator worker on this machine, without Ray, in rsl_rl's folders."""

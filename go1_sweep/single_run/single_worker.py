@@ -1,0 +1,90 @@
+"""The one worker of ``train`` and ``play``, on the device that was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from go1_sweep import protocol
+from go1_sweep.errors import BadInput, UserError
+from go1_sweep.worker.probing import probe
+from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
+
+STALL_TIMEOUT = 900.0
+"""Seconds without a word; longer than a cold compilation of kernels."""
+
+
+def worker_spec(simulator: str, device: str) -> WorkerSpec:
+    """The worker of a simulator on a device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
+
+    It sees the one GPU alone, as its first, by CUDA_VISIBLE_DEVICES of this process.
+
+    Raises:
+        BadInput: that is no device.
+    """
+    if device not in ("auto", "cpu"):
+        match = re.fullmatch(r"cuda(?::(\d+))?", device)
+        if not match:
+            raise BadInput(f"--device: expected auto, cpu, cuda or cuda:<n>, not '{device}'")
+        _see_only(int(match[1] or 0), device)
+    return WorkerSpec(
+        simulator=simulator,
+        python=None,
+        device="cpu" if device == "cpu" else "auto",
+        threads=os.cpu_count() or 1,
+        stall_timeout=STALL_TIMEOUT,
+    )
+
+
+def _see_only(number: int, device: str) -> None:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(number)
+        return
+    names = visible.split(",")
+    if number >= len(names) or not names[number]:
+        raise BadInput(f"--device {device}: CUDA_VISIBLE_DEVICES is '{visible}', which has no number {number}")
+    os.environ["CUDA_VISIBLE_DEVICES"] = names[number]
+
+
+@contextlib.contextmanager
+def working(spec: WorkerSpec, log: Path) -> Iterator[tuple[WorkerProcess, protocol.Hello]]:
+    """Start the worker, and end it on every way out; what it said first.
+
+    Raises:
+        UserError: it does not start, or it failed meanwhile; with its last words.
+    """
+    try:
+        worker = spec.start(log)
+    except WorkerFailed as failure:
+        raise UserError(str(failure)) from None
+    try:
+        hello = worker.receive(spec.stall_timeout)
+        if not isinstance(hello, protocol.Hello):
+            raise WorkerFailed(f"the simulator worker began with {type(hello).__name__}")
+        yield worker, hello
+    except WorkerFailed as failure:
+        last_words = "".join(f"\n  {line}" for line in worker.evidence())
+        raise UserError(f"{failure}{last_words}") from None
+    finally:
+        worker.close()
+
+
+def why_on_cpu(hello: protocol.Hello, device: str) -> str:
+    """Why the worker computes on the CPU, if it does and that was not asked for; empty otherwise.
+
+    Raises:
+        BadInput: a GPU was asked for, and cannot be used.
+    """
+    if hello.device != "cpu" or device == "cpu":
+        return ""
+    found = probe(None, "torch")["torch"]
+    why = found["problem"] or "there is no NVIDIA GPU on this machine"
+    if found["mend"]:
+        why += f"; mend it: {found['mend']}"
+    if device != "auto":
+        raise BadInput(f"--device {device}: {why}")
+    return why
