@@ -75,7 +75,9 @@ class Train:
         trial: its id; every message about it carries it.
         folder: where its files go; exists.
         checkpoints_at: budgets, in ``budget_unit``, at which a checkpoint is published.
-        metric: the column of ``logs.csv`` that the score averages, over ``window`` iterations.
+        metric: the column of ``logs.csv`` that the score averages, over ``window`` iterations; empty: no score.
+        checkpoint: to go on from; what ``logs.csv`` has beyond it is dropped. Empty: from the beginning.
+        deterministic: slower, and without choices that may fall out otherwise the next time.
     """
 
     trial: str
@@ -88,6 +90,8 @@ class Train:
     checkpoints_at: list[float]
     metric: str
     window: int
+    checkpoint: str = ""
+    deterministic: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,14 @@ class Continue:
 
 @dataclass(frozen=True)
 class Stop:
-    """End the trial now."""
+    """End the trial.
+
+    Attributes:
+        save: complete the iteration that runs and publish a checkpoint; else what it computed is dropped.
+    """
 
     trial: str
+    save: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,10 +143,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Report:
-    """One PPO iteration is complete and logged."""
+    """One PPO iteration is complete and logged.
+
+    Attributes:
+        row: what ``logs.csv`` has of it.
+        gpu_memory: in use on the GPU, by whomever, and in all [bytes]; empty on the CPU.
+    """
 
     trial: str
     progress: Progress
+    row: dict[str, float]
+    gpu_memory: list[int]
 
 
 @dataclass(frozen=True)
@@ -145,7 +161,7 @@ class Ended:
     """The trial is over.
 
     Attributes:
-        state: ``completed``, ``failed``, ``infeasible`` or ``stopped``.
+        state: ``completed``, ``failed``, ``infeasible``, ``stopped``, or ``refused``: its checkpoint does not fit.
         why: one line for people.
     """
 

@@ -22,8 +22,8 @@ EXAMPLES = [
     protocol.Train("0001", "/runs/ä", "flat", SETTING, 7, "iterations", 10.0, [1.0, 3], "mean_reward", 20),
     protocol.Started("0001"),
     protocol.Continue("0001"),
-    protocol.Stop("0001"),
-    protocol.Report("0001", Progress(1, 96, 0.5, None)),
+    protocol.Stop("0001", True),
+    protocol.Report("0001", Progress(1, 96, 0.5, None), {"iteration": 1, "kl": 0.01}, [1, 2]),
     protocol.Ended("0001", "failed", "killed by\nsignal 9 \u2028", Progress(3, 288, 1.5, -2.25)),
     protocol.Evaluate(POLICY, 50, 7, "/runs/trajectories.npz"),
     protocol.Evaluated(
@@ -60,7 +60,9 @@ STRATEGIES = {
     "str": st.text(),
     "float": NUMBERS,
     "list[float]": st.lists(NUMBERS),
+    "list[int]": st.lists(st.integers()),
     "list[str]": st.lists(st.text()),
+    "dict[str, float]": st.dictionaries(st.text(), NUMBERS),
     "dict[str, str]": st.dictionaries(st.text(), st.text()),
     "dict[str, bool | int | float | str]": PARAMETERS,
     "list[dict[str, bool | int | float | str]]": st.lists(PARAMETERS, max_size=3),
@@ -86,7 +88,7 @@ def test_any_message_comes_back_equal(message):
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_none_is_not_sent(number):
     for message in [
-        protocol.Report("0001", Progress(score=number)),
+        protocol.Report("0001", Progress(score=number), {}, []),
         dataclasses.replace(EXAMPLES[3], parameters={"gamma": number}),
         dataclasses.replace(EXAMPLES[3], checkpoints_at=[number]),
     ]:
@@ -95,8 +97,8 @@ def test_a_number_that_is_none_is_not_sent(number):
 
 
 def test_whole_numbers_pass_as_floats():
-    line = encode(protocol.Report("0001", Progress(train_seconds=3, score=2)))
-    assert decode(line) == protocol.Report("0001", Progress(train_seconds=3.0, score=2.0))
+    line = encode(protocol.Report("0001", Progress(train_seconds=3, score=2), {}, []))
+    assert decode(line) == protocol.Report("0001", Progress(train_seconds=3.0, score=2.0), {}, [])
 
 
 def progress(**changes) -> bytes:

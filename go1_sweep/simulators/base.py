@@ -257,13 +257,31 @@ class Simulator(ABC):
             ConfigError: the task's actions are not targets of joint positions.
         """
 
-    def save(self, runner: OnPolicyRunner, path: Path) -> None:
+    def save(self, runner: OnPolicyRunner, path: Path, infos: dict[str, Any] | None = None) -> None:
         """Write the runner's checkpoint, as ``runner.load`` takes it, and nothing beside it.
+
+        Args:
+            runner: whose.
+            path: the file.
+            infos: numbers, tensors, dicts and lists that are kept in it.
 
         Raises:
             OSError: the file cannot be written.
         """
-        type(runner).save(runner, str(path))
+        type(runner).save(runner, str(path), infos)
+
+    def curriculum(self, env: VecEnv) -> dict[str, torch.Tensor]:
+        """How far the env's curriculum is where the runner's own checkpoint does not say so; here nowhere."""
+        return {}
+
+    def restore_curriculum(self, env: VecEnv, curriculum: dict[str, torch.Tensor]) -> None:
+        """Go on with a curriculum, perhaps of another number of envs, and reset all envs into it.
+
+        Args:
+            env: whose checkpoint the runner has loaded.
+            curriculum: what ``curriculum`` gave; empty for a checkpoint that was not written by us.
+        """
+        assert not curriculum
 
     def close(self, env: VecEnv) -> None:
         """Release the environment and the memory that it held."""

@@ -15,7 +15,6 @@ from mjlab.envs import ManagerBasedRlEnv
 from mjlab.rl import MjlabOnPolicyRunner, RslRlVecEnvWrapper
 from mjlab.tasks import registry
 from mjlab.tasks.velocity.mdp import UniformVelocityCommand
-from mjlab.utils.torch import configure_torch_backends
 from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 
@@ -109,7 +108,6 @@ class Mjlab(Simulator):
         self, config: TaskConfig, seed: int, device: str, *, frame_size: tuple[int, int] | None = None
     ) -> VecEnv:
         """A ``ManagerBasedRlEnv``; its constructor seeds Python, NumPy, torch and Warp."""
-        configure_torch_backends()
         config.env.seed = config.agent.seed = seed
         if frame_size:
             _draw_plainly(config.env, frame_size)
@@ -158,9 +156,32 @@ class Mjlab(Simulator):
             action_clip=config.agent.clip_actions,
         )
 
-    def save(self, runner: OnPolicyRunner, path: Path) -> None:
+    def save(self, runner: OnPolicyRunner, path: Path, infos: dict[str, Any] | None = None) -> None:
         """Mjlab's checkpoint without the ONNX file that its Go1 runner exports at every save."""
-        MjlabOnPolicyRunner.save(cast(MjlabOnPolicyRunner, runner), str(path))
+        MjlabOnPolicyRunner.save(cast(MjlabOnPolicyRunner, runner), str(path), infos)
+
+    def curriculum(self, env: VecEnv) -> dict[str, torch.Tensor]:
+        """The level and the kind of terrain of each env, shape (num_envs,); mjlab's checkpoint counts steps alone."""
+        terrain = _unwrapped(env).scene.terrain
+        if terrain is None or terrain.terrain_origins is None:
+            return {}
+        return {"terrain_levels": terrain.terrain_levels.cpu(), "terrain_types": terrain.terrain_types.cpu()}
+
+    def restore_curriculum(self, env: VecEnv, curriculum: dict[str, torch.Tensor]) -> None:
+        """Set the levels, each env's from one on the same kind of terrain, then reset."""
+        unwrapped = _unwrapped(env)
+        terrain = unwrapped.scene.terrain
+        if curriculum and terrain is not None and terrain.terrain_origins is not None:
+            kept = {name: tensor.to(unwrapped.device) for name, tensor in curriculum.items()}
+            for kind in terrain.terrain_types.unique():
+                envs = (terrain.terrain_types == kind).nonzero().flatten()
+                levels = kept["terrain_levels"][kept["terrain_types"] == kind]
+                if len(levels):
+                    terrain.terrain_levels[envs] = levels[torch.arange(len(envs), device=levels.device) % len(levels)]
+        steps = unwrapped.common_step_counter
+        unwrapped.common_step_counter = 0  # the curriculum moves no robot that has not walked yet
+        unwrapped.reset()
+        unwrapped.common_step_counter = steps
 
     def close(self, env: VecEnv) -> None:
         """Close the env; what it held on the GPU is free when its last reference is gone."""

@@ -62,6 +62,13 @@ class Link:
         """Wait for the next message."""
         return self._inbox.get()
 
+    def waiting(self) -> protocol.Message | None:
+        """The next message if it is there already."""
+        try:
+            return self._inbox.get_nowait()
+        except queue.Empty:
+            return None
+
     def _read(self, incoming: int) -> None:
         with contextlib.suppress(protocol.ProtocolError), os.fdopen(incoming, "rb") as lines:
             for line in lines:

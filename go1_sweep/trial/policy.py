@@ -61,7 +61,7 @@ def playing(
     env = simulator.make_env(config, seed, device, frame_size=frame_size)
     try:
         actor = simulator.make_runner(env, config, None, "tensorboard").get_inference_policy(device)
-        _check_fits(Path(policy.checkpoint), weights, actor.state_dict(), config.task_id)
+        check_fits(Path(policy.checkpoint), weights, actor.state_dict(), config.task_id)
         actor.load_state_dict(weights)
         yield Play(env, config, actor)
     finally:
@@ -70,6 +70,15 @@ def playing(
 
 def read_actor(path: Path) -> dict[str, torch.Tensor]:
     """The actor's weights in an rsl_rl checkpoint.
+
+    Raises:
+        PolicyError: see ``read_checkpoint``.
+    """
+    return read_checkpoint(path)["actor_state_dict"]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What an rsl_rl checkpoint holds; at least an ``actor_state_dict`` of finite tensors.
 
     The file is not trusted: ``weights_only`` keeps code in it from running (rsl_rl's own ``load`` does not).
 
@@ -89,10 +98,15 @@ def read_actor(path: Path) -> dict[str, torch.Tensor]:
         raise PolicyError(f"{path} is no rsl_rl checkpoint: it has no actor_state_dict")
     if not all(torch.isfinite(each).all() for each in weights.values()):
         raise PolicyError(f"{path} holds a policy whose weights are not all finite")
-    return weights
+    return content
 
 
-def _check_fits(path: Path, weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], task_id: str) -> None:
+def check_fits(path: Path, weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], task_id: str) -> None:
+    """Compare the actor's weights with those of the task's network.
+
+    Raises:
+        PolicyError: other observations, another name or another shape.
+    """
     if INPUT_WEIGHT in weights and INPUT_WEIGHT in expected:
         takes, gets = (tensors[INPUT_WEIGHT].shape[-1] for tensors in (weights, expected))
         if takes != gets:

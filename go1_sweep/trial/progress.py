@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import csv
 import dataclasses
 import io
@@ -49,12 +50,16 @@ class ScalarWriter(LogWriter):
     """
 
     @classmethod
-    def config(cls) -> dict[str, Any]:
-        """The ``logger`` entry of an rsl_rl configuration; a new dict each time, rsl_rl pops from it."""
-        return {"class_name": f"{cls.__module__}:{cls.__qualname__}"}
+    def config(cls, begin: int = 0) -> dict[str, Any]:
+        """The ``logger`` entry of an rsl_rl configuration; a new dict each time, rsl_rl pops from it.
 
-    def __init__(self, log_dir: str) -> None:
-        self._events = SummaryWriter(log_dir=log_dir, flush_secs=10)
+        Args:
+            begin: the first iteration to come; TensorBoard forgets what older files say from there on.
+        """
+        return {"class_name": f"{cls.__module__}:{cls.__qualname__}", "purge_step": begin or None}
+
+    def __init__(self, log_dir: str, purge_step: int | None) -> None:
+        self._events = SummaryWriter(log_dir=log_dir, flush_secs=10, purge_step=purge_step)
         self.scalars: dict[str, float] = {}
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
@@ -76,12 +81,17 @@ class ScalarWriter(LogWriter):
 class TrialLog:
     """Turns each iteration's scalars into a row, a score and the trial's progress."""
 
-    def __init__(self, paths: TrialPaths, metric: str, window: int) -> None:
-        self._table = _Table(paths.logs)
+    def __init__(self, paths: TrialPaths, metric: str, window: int, begin: Progress) -> None:
+        """Open the files; what they say of later than ``begin`` is dropped."""
+        self._table = _Table(paths.logs, begin.iterations)
+        _drop_lines(paths.progress, begin.iterations)
         self._progress_file = open(paths.progress, "a", encoding="utf-8")  # noqa: SIM115
         self._metric = metric
-        self._recent: collections.deque[float] = collections.deque(maxlen=window)
-        self.progress = Progress()
+        recent = [float(row[metric]) for row in self._table.kept if row.get(metric)]
+        self._recent: collections.deque[float] = collections.deque(recent, maxlen=window)
+        self.progress = begin
+        self.row: dict[str, Any] = {}
+        """Of the last iteration."""
 
     def add(self, scalars: dict[str, float], env_steps: int, kl: float | None) -> list[str]:
         """Log one completed iteration.
@@ -116,6 +126,7 @@ class TrialLog:
             "steps_per_second": round(env_steps / max(seconds, 1e-9), 1),
         }
         self._table.append(row)
+        self.row = row
         line = {"time": round(time.time(), 3), **dataclasses.asdict(self.progress)}
         self._progress_file.write(json.dumps(line, allow_nan=False) + "\n")
         self._progress_file.flush()
@@ -128,12 +139,17 @@ class TrialLog:
 
 
 class _Table:
-    """A CSV file that grows by rows, and by columns when a row brings a new one."""
+    """A CSV file that grows by rows, and by columns when a row brings a new one.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        kept: the rows that were there before, up to an iteration.
+    """
+
+    def __init__(self, path: Path, last_iteration: int) -> None:
         self._path = path
-        self._columns = list(COLUMNS)
-        self._file = self._rewrite()
+        self.kept = [row for row in self._read() if _iteration(row) <= last_iteration]
+        self._columns = list(dict.fromkeys([*COLUMNS, *(name for row in self.kept for name in row)]))
+        self._file = self._rewrite(self.kept)
 
     def append(self, row: dict[str, Any]) -> None:
         """Write a row; a column that is new makes the file be written again with it."""
@@ -141,7 +157,7 @@ class _Table:
         if new:
             self._columns += new
             self._file.close()
-            self._file = self._rewrite()
+            self._file = self._rewrite(self._read())
         self._file.write(_line([row.get(name, "") for name in self._columns]))
         self._file.flush()
 
@@ -149,14 +165,36 @@ class _Table:
         """Close the file."""
         self._file.close()
 
-    def _rewrite(self) -> io.TextIOWrapper:
-        rows: list[dict[str, Any]] = []
-        if self._path.exists():
-            with open(self._path, newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
+    def _read(self) -> list[dict[str, str]]:
+        if not self._path.exists():
+            return []
+        with open(self._path, newline="", encoding="utf-8") as file:
+            return [{name: cell for name, cell in row.items() if name and cell} for row in csv.DictReader(file)]
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> io.TextIOWrapper:
         lines = [_line(self._columns), *(_line([row.get(c, "") for c in self._columns]) for row in rows)]
         write_atomically(self._path, "".join(lines))
         return open(self._path, "a", encoding="utf-8")
+
+
+def _iteration(row: dict[str, Any]) -> float:
+    """Of a row of either file; one that was cut off in the middle is later than all."""
+    try:
+        return int(row["iteration"] if "iteration" in row else row["iterations"])
+    except (KeyError, ValueError):
+        return math.inf
+
+
+def _drop_lines(path: Path, last_iteration: int) -> None:
+    """Keep the lines of a file of JSON objects up to an iteration."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            if _iteration(json.loads(line)) <= last_iteration:
+                kept.append(line + "\n")
+    write_atomically(path, "".join(kept))
 
 
 def _line(cells: list[Any]) -> str:

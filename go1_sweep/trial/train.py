@@ -17,8 +17,11 @@ from go1_sweep import checkpoint, protocol
 from go1_sweep.errors import one_line
 from go1_sweep.paths import TrialPaths
 from go1_sweep.simulators.base import Simulator, TaskConfig
+from go1_sweep.trial import torch_settings
 from go1_sweep.trial.link import Link
+from go1_sweep.trial.policy import PolicyError
 from go1_sweep.trial.progress import ScalarWriter, TrialLog
+from go1_sweep.trial.resume import infos, progress_of, resume
 
 ENDLESS = 1_000_000_000
 """Iterations asked of ``runner.learn`` where the budget is not counted in them; the hook ends it."""
@@ -34,6 +37,10 @@ class _Over(Exception):
     def __init__(self, state: str, why: str) -> None:
         super().__init__(why)
         self.state, self.why = state, why
+
+
+def _stopped() -> _Over:
+    return _Over("stopped", "told to stop")
 
 
 def train(simulator: Simulator, request: protocol.Train, device: str, link: Link) -> None:
@@ -74,6 +81,8 @@ class _Training:
             self._learn()
         except _Over as over:
             return over
+        except PolicyError as error:
+            return _Over("refused", str(error))
         except Exception as error:  # whatever a simulator may raise ends this trial, not the sweep
             traceback.print_exc()
             if is_out_of_memory(error):
@@ -94,13 +103,18 @@ class _Training:
 
     def _build(self) -> None:
         request, simulator = self._request, self._simulator
+        begin = progress_of(Path(request.checkpoint)) if request.checkpoint else protocol.Progress()
+        torch_settings.configure(deterministic=request.deterministic)
         config = simulator.load_config(simulator.resolve(request.task))
         simulator.apply(config, request.parameters)
         self._save_interval = config.agent.save_interval
         self._write_config(config)
         self._env = simulator.make_env(config, request.seed, self._device)
-        self._runner = simulator.make_runner(self._env, config, self._paths.folder, ScalarWriter.config())
-        self._log = TrialLog(self._paths, request.metric, request.window)
+        writer = ScalarWriter.config(begin.iterations)
+        self._runner = simulator.make_runner(self._env, config, self._paths.folder, writer)
+        if request.checkpoint:
+            resume(simulator, self._runner, config.task_id, Path(request.checkpoint))
+        self._log = TrialLog(self._paths, request.metric, request.window, begin)
 
     def _write_config(self, config: TaskConfig) -> None:
         resolved = {
@@ -122,18 +136,22 @@ class _Training:
         runner.save = lambda *args, **kwargs: None  # rsl_rl would write in place: we publish instead
         log_iteration = runner.logger.log
 
+        begin = self.progress.iterations
+
         def log_and_report(*args: Any, **kwargs: Any) -> None:
-            if self.progress.iterations > 0:
-                self._await_continue()
+            stop = self._told_to_stop(must_wait=self.progress.iterations > begin)
+            if stop and not stop.save:
+                raise _stopped()
             log_iteration(*args, **kwargs)
-            self._after_iteration(runner)
+            self._after_iteration(runner, is_last=stop is not None)
 
         runner.logger.log = log_and_report
         in_iterations = self._request.budget_unit == "iterations"
-        runner.learn(int(self._request.budget_max) if in_iterations else ENDLESS, init_at_random_ep_len=True)
+        iterations = int(self._request.budget_max) - begin if in_iterations else ENDLESS
+        runner.learn(iterations, init_at_random_ep_len=True)
         raise _Over("failed", "runner.learn returned before the budget was used")
 
-    def _after_iteration(self, runner: OnPolicyRunner) -> None:
+    def _after_iteration(self, runner: OnPolicyRunner, *, is_last: bool) -> None:
         assert self._log is not None
         request = self._request
         writer = runner.logger.writer
@@ -144,27 +162,27 @@ class _Training:
             if name in broken:
                 raise _Over("failed", f"{name} was not finite in iteration {self.progress.iterations}")
         used = self.progress.used(request.budget_unit)
-        if self._checkpoint_is_due(used):
+        if self._checkpoint_is_due(used) or is_last:
             self._publish(runner)
-        self._link.send(protocol.Report(request.trial, self.progress))
+        self._link.send(protocol.Report(request.trial, self.progress, self._log.row, gpu_memory(self._device)))
         if used >= request.budget_max:
             raise self._completed()
+        if is_last:
+            raise _stopped()
 
     def _completed(self) -> _Over:
-        if self.progress.score is None:
+        if self._request.metric and self.progress.score is None:
             return _Over("failed", f"no score: '{self._request.metric}' was never reported in the whole budget")
         return _Over("completed", "used its whole budget")
 
-    def _await_continue(self) -> None:
-        """Wait until the last report was taken.
-
-        An iteration that was computed meanwhile is dropped when the answer is to stop.
-        """
-        message = self._link.receive()
-        if isinstance(message, protocol.Stop):
-            raise _Over("stopped", "told to stop")
-        if message != protocol.Continue(self._request.trial):
-            raise protocol.ProtocolError(f"expected Continue or Stop, not {message}")
+    def _told_to_stop(self, *, must_wait: bool) -> protocol.Stop | None:
+        """Wait until the last report was taken, and look whether the trial shall end."""
+        message = self._link.receive() if must_wait else None
+        if message in (None, protocol.Continue(self._request.trial)):
+            message = self._link.waiting()
+        if message is None or isinstance(message, protocol.Stop):
+            return message
+        raise protocol.ProtocolError(f"expected Continue or Stop, not {message}")
 
     def _checkpoint_is_due(self, used: float) -> bool:
         due = used >= self._request.budget_max or self.progress.iterations % self._save_interval == 0
@@ -178,7 +196,8 @@ class _Training:
         # rsl_rl goes on at the index in the file: the number of completed updates repeats none of them.
         runner.current_learning_iteration = self.progress.iterations
         try:
-            checkpoint.publish(self._paths, self.progress, lambda path: self._simulator.save(runner, path))
+            kept = infos(self._simulator, runner, self.progress)
+            checkpoint.publish(self._paths, self.progress, lambda path: self._simulator.save(runner, path, kept))
         finally:
             runner.current_learning_iteration = index
 
@@ -190,6 +209,14 @@ def device_name(device: str) -> str:
         RuntimeError: a GPU was assigned, and torch cannot use it.
     """
     return "CPU" if device == "cpu" else torch.cuda.get_device_name(device)
+
+
+def gpu_memory(device: str) -> list[int]:
+    """In use on the GPU, by whomever, and in all [bytes]; empty for the CPU."""
+    if device == "cpu":
+        return []
+    free, total = torch.cuda.mem_get_info(device)
+    return [total - free, total]
 
 
 def policy_kl(runner: OnPolicyRunner) -> float | None:
