@@ -65,6 +65,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     export.add_argument("--no-video", action="store_true", help="film nothing")
     export.set_defaults(command=_export)
 
+    train = commands.add_parser("train", help="train one policy, without a sweep", allow_abbrev=False)
+    _add_train(train)
+    train.set_defaults(command=_train)
+
     doctor = commands.add_parser("doctor", help="show what this machine has and what is missing", allow_abbrev=False)
     doctor.add_argument("spec", metavar="SPEC", type=Path, nargs="?", help="a sweep file (default: none)")
     doctor.add_argument("--python", help="the interpreter that has the simulator (default: the sweep file's, or this)")
@@ -98,6 +102,39 @@ def _add_spec(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="change an entry of the sweep file, e.g. search.trials=8 (may be given several times)",
     )
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", help="rough (the default), flat, or an id that the simulator has registered")
+    parser.add_argument("--simulator", help="the simulator, or auto (the default)")
+    parser.add_argument("--num-envs", type=_count, help="side by side (default: 4096)")
+    parser.add_argument("--max-iterations", type=_count, help="in all, resumed ones included (default: 1500)")
+    parser.add_argument("--seed", type=_seed, help="of everything random (default: 42)")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="go on with the task's newest run in logs/rsl_rl")
+    start.add_argument("--checkpoint", type=Path, help="go on from this one")
+    _add_device(parser)
+    parser.add_argument("--deterministic", action="store_true", help="slower, and as repeatable as torch can be")
+    parser.add_argument(
+        "--set",
+        metavar="PARAMETER=V",
+        action="append",
+        default=[],
+        dest="overrides",
+        help="a parameter of the task, e.g. entropy_coef=0.02 or agent.algorithm.gamma=0.98 (several times)",
+    )
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    device = parser.add_mutually_exclusive_group()
+    device.add_argument("--device", default="auto", help="auto (the default), cpu, cuda or cuda:<n>")
+    device.add_argument("--cpu", action="store_const", const="cpu", dest="device", help="the same as --device cpu")
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**31 - 1}, not '{text}'")
+    return int(text)
 
 
 def _count(text: str) -> int:
@@ -143,6 +180,28 @@ def _export(options: argparse.Namespace) -> None:
 
     wanted = Wanted(options.task, options.simulator, options.num_envs, options.seeds, not options.no_video)
     export(options.target, options.out, wanted, Terminal())
+
+
+def _train(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from go1_sweep.parameters import parsed
+    from go1_sweep.single_run.train import train
+    from go1_sweep.single_run.train_plan import Wanted
+
+    wanted = Wanted(
+        task=options.task,
+        simulator=options.simulator,
+        num_envs=options.num_envs,
+        max_iterations=options.max_iterations,
+        seed=options.seed,
+        resume=options.resume,
+        checkpoint=options.checkpoint,
+        device=options.device,
+        deterministic=options.deterministic,
+        parameters=dict(parsed(each) for each in options.overrides),
+    )
+    train(wanted, Console(highlight=False, soft_wrap=True))
 
 
 def _doctor(options: argparse.Namespace) -> None:

@@ -125,12 +125,16 @@ class Trained:
         policy: in its file.
         simulator: that it was trained in, or ``auto``.
         seed: of its training, if that is known.
+        task_id: that it was trained on, if that is known.
+        max_iterations: that its training was to have in all, if that is known.
         origin: of an exported checkpoint, what its ``policy.json`` says of it.
     """
 
     policy: Policy
     simulator: str
     seed: int | None = None
+    task_id: str = ""
+    max_iterations: int | None = None
     origin: dict[str, str] = field(default_factory=dict)
 
 
@@ -151,7 +155,10 @@ def trained(file: Path, task: str | None = None) -> Trained:
     content = beside or {"parameters": {}, "simulator": "auto"}
     policy = Policy(str(file), task or content["task"], content["parameters"])
     origin = {key: content[key] for key in ("sweep", "trial", "checkpoint") if "sha256" in content and key in content}
-    return Trained(policy, content["simulator"], content.get("seed"), origin)
+    max_iterations = content["budget_max"] if content.get("budget_unit") == "iterations" else None
+    return Trained(
+        policy, content["simulator"], content.get("seed"), content.get("task_id", ""), max_iterations, origin
+    )
 
 
 def _beside(file: Path) -> dict[str, Any] | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from go1_sweep.errors import did_you_mean
-from go1_sweep.yaml_file import in_yaml
+from go1_sweep.errors import BadInput, did_you_mean
+from go1_sweep.yaml_file import in_yaml, scalar
 
 Value = bool | int | float | str
 """What a parameter can be set to."""
@@ -108,6 +108,25 @@ def check_value(name: str, value: Value) -> Value:
     if too_low or value > parameter.high:
         raise ValueError(f"must be {_bounds(parameter)}, not {in_yaml(value)}")
     return parameter.type(value)
+
+
+def parsed(setting: str) -> tuple[str, Value]:
+    """Name and value of ``name=value``, as ``--set`` of ``train`` takes it.
+
+    Raises:
+        BadInput: it is none, or its value does not fit.
+    """
+    name, equals, text = setting.partition("=")
+    if not equals:
+        raise BadInput(f"--set takes parameter=value, not '{setting}'")
+    try:
+        check_name(name)
+        value = scalar(text)
+        if not isinstance(value, bool | int | float | str):
+            raise ValueError("expected a single value")
+        return name, check_value(name, value)
+    except ValueError as error:
+        raise BadInput(f"--set {name}: {error}") from None
 
 
 def _bounds(parameter: Parameter) -> str:

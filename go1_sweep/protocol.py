@@ -2,7 +2,7 @@
 
 One JSON object per line over two pipes that are not stdin and stdout. Standard library only: the two
 sides may run in different interpreters. The worker speaks first (``Hello``); then the other side asks
-(``Check``) or starts a trial (``Train``, answered with ``Started``). During a trial the worker sends a
+(``Check``, ``Inspect``) or starts a trial (``Train``, answered with ``Started``). During a trial the worker sends a
 ``Report`` per PPO iteration and waits for ``Continue`` to the previous one before it sends the next: it
 is never more than one iteration ahead. A trial is over with ``Ended``, which also answers ``Stop``. A
 trained policy is judged (``Evaluate``, answered with ``Evaluated``), filmed or exported (``Film``,
@@ -68,6 +68,46 @@ class Checked:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a trial is.
+
+    Attributes:
+        iterations: completed PPO updates.
+        env_steps: environment steps collected for them.
+        train_seconds: seconds of collection and learning, without start-up and checkpoints.
+        score: the metric's mean over the last iterations; ``None`` until an episode has ended.
+    """
+
+    iterations: int = 0
+    env_steps: int = 0
+    train_seconds: float = 0.0
+    score: float | None = None
+
+    def used(self, unit: str) -> float:
+        """The budget used, in the unit."""
+        return getattr(self, unit)
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Where did training stand when this checkpoint was taken?"""
+
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """The answer to ``Inspect``.
+
+    Attributes:
+        error: why training cannot go on from it; empty if it can.
+    """
+
+    progress: Progress
+    error: str
+
+
+@dataclass(frozen=True)
 class Train:
     """Train one trial.
 
@@ -96,9 +136,14 @@ class Train:
 
 @dataclass(frozen=True)
 class Started:
-    """The worker has cleared up what came before, and begins the trial."""
+    """The worker has cleared up what came before, and begins the trial.
+
+    Attributes:
+        gpu_memory: in use on the GPU, by whomever, and in all [bytes]; empty on the CPU.
+    """
 
     trial: str
+    gpu_memory: list[int]
 
 
 @dataclass(frozen=True)
@@ -121,33 +166,12 @@ class Stop:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a trial is.
-
-    Attributes:
-        iterations: completed PPO updates.
-        env_steps: environment steps collected for them.
-        train_seconds: seconds of collection and learning, without start-up and checkpoints.
-        score: the metric's mean over the last iterations; ``None`` until an episode has ended.
-    """
-
-    iterations: int = 0
-    env_steps: int = 0
-    train_seconds: float = 0.0
-    score: float | None = None
-
-    def used(self, unit: str) -> float:
-        """The budget used, in the unit."""
-        return getattr(self, unit)
-
-
-@dataclass(frozen=True)
 class Report:
     """One PPO iteration is complete and logged.
 
     Attributes:
         row: what ``logs.csv`` has of it.
-        gpu_memory: in use on the GPU, by whomever, and in all [bytes]; empty on the CPU.
+        gpu_memory: as in ``Started``.
     """
 
     trial: str
@@ -300,7 +324,10 @@ Job = Evaluate | Film | Export
 Answer = Evaluated | Finished | Refused
 """What comes of a job."""
 
-Message = Hello | Check | Checked | Train | Started | Continue | Stop | Report | Ended | Job | Working | Answer
+_Question = Check | Checked | Inspect | Inspected
+_Training = Train | Started | Continue | Stop | Report | Ended
+
+Message = Hello | _Question | _Training | Job | Working | Answer
 _TYPES = {cls.__name__: cls for cls in typing.get_args(Message)}
 _FIELDS = {cls: typing.get_type_hints(cls) for cls in (*_TYPES.values(), Progress, Policy, Episode)}
 

@@ -52,7 +52,7 @@ class Talk:
 
     def begin(self, train: protocol.Train) -> None:
         self.worker.send(train)
-        assert self.receive() == protocol.Started(train.trial)
+        assert self.receive() == protocol.Started(train.trial, [])
 
     def train(self, train: protocol.Train) -> protocol.Ended:
         self.begin(train)

@@ -124,7 +124,7 @@ class FakeEnv(VecEnv):
         self._iteration_steps = config.agent.num_steps_per_env
         self._final_return = final_return(config)
         self._plays = config.play
-        self._steps = 0
+        self.steps = 0
         self._generator = torch.Generator().manual_seed(seed)
         self.command = torch.rand(cfg.num_envs, 3, generator=self._generator) - 0.5
 
@@ -137,13 +137,13 @@ class FakeEnv(VecEnv):
     def step(self, actions: torch.Tensor) -> tuple[TensorDict, torch.Tensor, torch.Tensor, dict]:
         """One step; the fault strikes at the first step of its iteration."""
         cfg = self.cfg
-        iteration, step = divmod(self._steps, self._iteration_steps)
-        self._steps += 1
+        iteration, step = divmod(self.steps, self._iteration_steps)
+        self.steps += 1
         fault, at = (cfg.play_fault, 1) if self._plays else (cfg.fault, cfg.fault_iteration)
         if fault and step == 0 and iteration + 1 == at:
             self.fail(fault)
         time.sleep(cfg.step_seconds)
-        learned = 1.0 if self._plays else 1.0 - math.exp(-self._steps / (4 * self._iteration_steps))
+        learned = 1.0 if self._plays else 1.0 - math.exp(-self.steps / (4 * self._iteration_steps))
         noise = torch.randn(self.num_envs, generator=self._generator).to(self.device) * cfg.noise
         rewards = (self._final_return * learned + noise) / cfg.episode_steps
         if fault in ("nan", "inf") and iteration + 1 >= at:
@@ -264,6 +264,15 @@ class Fake(Simulator):
         assert fake.frame_size is not None
         width, height = fake.frame_size
         return np.full((height, width, 3), int(255 * fake.get_observations()["state"][0, 0]), dtype=np.uint8)
+
+    def curriculum(self, env: VecEnv) -> dict[str, torch.Tensor]:
+        """How far up its learning curve it is."""
+        return {"steps": torch.tensor(cast(FakeEnv, env).steps)}
+
+    def restore_curriculum(self, env: VecEnv, curriculum: dict[str, torch.Tensor]) -> None:
+        """Go on from there."""
+        if curriculum:
+            cast(FakeEnv, env).steps = int(curriculum["steps"])
 
     def interface(self, env: VecEnv, config: TaskConfig) -> PolicyInterface:
         """Three numbers in, two joints out."""

@@ -18,6 +18,11 @@ _RUN = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(\d+))?(.*)")
 """A stamp, the number of a run that was not the first of its second, and what people add (rsl_rl: ``_<run_name>``)."""
 
 
+def is_run(folder: Path) -> bool:
+    """Whether the folder is named as that of a run."""
+    return _RUN.fullmatch(folder.name) is not None
+
+
 def new_run(experiment: str, root: Path = ROOT) -> TrialPaths:
     """Make the folder of a run that starts now; a second one in the same second gets a number.
 

@@ -87,11 +87,14 @@ class TrialActor(tune.Trainable):
             if self._worker_is_on is not None:
                 self._tell(protocol.Stop(self._worker_is_on))
             self._tell(self._train)
-            while self._worker.receive(self._spec.stall_timeout) != protocol.Started(self._train.trial):
+            while not self._has_started(self._worker.receive(self._spec.stall_timeout)):
                 pass  # the last words of the trial before
         except WorkerFailed as failure:
             return str(failure)
         return ""
+
+    def _has_started(self, message: protocol.Message) -> bool:
+        return isinstance(message, protocol.Started) and message.trial == self._train.trial
 
     def _tell(self, message: protocol.Message) -> None:
         assert self._worker is not None

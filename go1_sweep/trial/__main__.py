@@ -28,11 +28,13 @@ def main(arguments: list[str]) -> None:
         match message:
             case protocol.Check():
                 link.send(_check(simulator, message))
+            case protocol.Inspect():
+                link.send(_inspect(Path(message.checkpoint)))
             case protocol.Train():
-                from go1_sweep.trial.train import train
+                from go1_sweep.trial.train import gpu_memory, train
 
                 log_to(TrialPaths(Path(message.folder)).worker_log)
-                link.send(protocol.Started(message.trial))
+                link.send(protocol.Started(message.trial, gpu_memory(device)))
                 train(simulator, message, device, link)
             case protocol.Evaluate() | protocol.Film() | protocol.Export():
                 link.send(_do(simulator, message, device, link))
@@ -76,6 +78,16 @@ def _check(simulator: simulators.Simulator, message: protocol.Check) -> protocol
         except ConfigError as error:
             errors.append(str(error))
     return protocol.Checked(task_id, simulator.load_config(task_id).agent.experiment_name, "", errors)
+
+
+def _inspect(checkpoint: Path) -> protocol.Inspected:
+    from go1_sweep.trial.policy import PolicyError
+    from go1_sweep.trial.resume import progress_of
+
+    try:
+        return protocol.Inspected(progress_of(checkpoint), "")
+    except PolicyError as error:
+        return protocol.Inspected(protocol.Progress(), str(error))
 
 
 def _do(simulator: simulators.Simulator, job: protocol.Job, device: str, link: Link) -> protocol.Answer:

@@ -52,6 +52,7 @@ def train(simulator: Simulator, request: protocol.Train, device: str, link: Link
     training = _Training(simulator, request, device, link)
     try:
         over = training.run()
+        training.close_logs()
         link.send(protocol.Ended(request.trial, over.state, over.why, training.progress))
     finally:
         training.close()
@@ -89,14 +90,17 @@ class _Training:
                 return _Over("infeasible", f"out of memory: {one_line(error)}")
             return _Over("failed", one_line(error))
 
-    def close(self) -> None:
-        """Release everything; the trial's files are complete already."""
+    def close_logs(self) -> None:
+        """Complete the trial's files."""
         if self._runner is not None:
             self._runner.logger.stop_logging_writer()
         if self._log is not None:
             self._log.close()
         with contextlib.suppress(OSError):  # rsl_rl makes it for the diffs that we leave out
             (self._paths.folder / "git").rmdir()
+
+    def close(self) -> None:
+        """Release the environment."""
         env, self._env, self._runner = self._env, None, None
         if env is not None:
             self._simulator.close(env)

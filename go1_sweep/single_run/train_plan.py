@@ -1,0 +1,171 @@
+"""What ``train`` trains: from the command line, a checkpoint, and what the simulator says of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from go1_sweep import protocol
+from go1_sweep.errors import BadInput
+from go1_sweep.finalists import Trained, trained
+from go1_sweep.parameters import Value
+from go1_sweep.paths import TrialPaths
+from go1_sweep.single_run.folders import ROOT, is_run, runs
+from go1_sweep.worker.process import WorkerFailed, WorkerProcess
+
+T = TypeVar("T", protocol.Checked, protocol.Inspected)
+
+TASK, NUM_ENVS, MAX_ITERATIONS, SEED = "rough", 4096, 1500, 42
+"""What is trained where nothing else is said; Isaac Lab and mjlab have the same seed in their configurations."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks for; ``None``: as the checkpoint's run had it, or the default.
+
+    Attributes:
+        task: a short name or a registered id.
+        simulator: its name, or ``auto``.
+        num_envs: side by side.
+        max_iterations: in all, those before a checkpoint included.
+        seed: of everything random.
+        resume: go on with the newest run of the task.
+        checkpoint: go on from this one.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
+        deterministic: see ``protocol.Train``.
+        parameters: by neutral name or raw path.
+    """
+
+    task: str | None = None
+    simulator: str | None = None
+    num_envs: int | None = None
+    max_iterations: int | None = None
+    seed: int | None = None
+    resume: bool = False
+    checkpoint: Path | None = None
+    device: str = "auto"
+    deterministic: bool = False
+    parameters: dict[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained.
+
+    Attributes:
+        task_id: in the simulator.
+        experiment: that the run belongs to.
+        checkpoint: to go on from; ``None``: from the beginning.
+        begin: where training stands.
+        folder: of the run that goes on; ``None``: a new one.
+    """
+
+    task: str
+    task_id: str
+    experiment: str
+    parameters: dict[str, Value]
+    seed: int
+    max_iterations: int
+    checkpoint: Path | None
+    begin: protocol.Progress
+    folder: TrialPaths | None
+
+
+class Questions:
+    """Asks the worker, before it trains."""
+
+    def __init__(self, worker: WorkerProcess, timeout: float) -> None:
+        self._worker = worker
+        self._timeout = timeout
+
+    def check(self, task: str, parameters: dict[str, Value]) -> protocol.Checked:
+        """The task, and whether it takes the parameters.
+
+        Raises:
+            BadInput: it does not exist, or does not take them.
+        """
+        checked = self._ask(protocol.Check(task, [parameters]), protocol.Checked)
+        if problem := checked.error or checked.errors[0]:
+            raise BadInput(problem)
+        return checked
+
+    def inspect(self, checkpoint: Path) -> protocol.Progress:
+        """Where training stood.
+
+        Raises:
+            BadInput: it cannot go on from this file.
+        """
+        inspected = self._ask(protocol.Inspect(str(checkpoint)), protocol.Inspected)
+        if inspected.error:
+            raise BadInput(inspected.error)
+        return inspected.progress
+
+    def _ask(self, question: protocol.Message, expected: type[T]) -> T:
+        self._worker.send(question)
+        answer = self._worker.receive(self._timeout)
+        if not isinstance(answer, expected):
+            raise WorkerFailed(f"the simulator worker sent {type(answer).__name__}, not {expected.__name__}")
+        return answer
+
+
+def plan(wanted: Wanted, ask: Questions, warn: Callable[[str], None]) -> Plan:
+    """Decide what is trained, and whether anything keeps it from starting.
+
+    Raises:
+        BadInput: no such task, checkpoint or parameter.
+    """
+    file, begin = _start(wanted, ask, warn)
+    source = trained(file, wanted.task) if file else None
+    task = source.policy.task if source else wanted.task or TASK
+    parameters: dict[str, Value] = {"num_envs": NUM_ENVS, **(source.policy.parameters if source else {})}
+    parameters |= wanted.parameters | ({} if wanted.num_envs is None else {"num_envs": wanted.num_envs})
+    checked = ask.check(task, parameters)
+    seed = next(each for each in (wanted.seed, source and source.seed, SEED) if each is not None)
+    return Plan(
+        task=task,
+        task_id=checked.task_id,
+        experiment=checked.experiment,
+        parameters=parameters,
+        seed=seed,
+        max_iterations=wanted.max_iterations or (source and source.max_iterations) or MAX_ITERATIONS,
+        checkpoint=file,
+        begin=begin,
+        folder=_own_folder(file, source, checked.task_id) if file and source else None,
+    )
+
+
+def _start(wanted: Wanted, ask: Questions, warn: Callable[[str], None]) -> tuple[Path | None, protocol.Progress]:
+    if wanted.checkpoint:
+        file = wanted.checkpoint.absolute()
+        return file, ask.inspect(file)
+    if wanted.resume:
+        return _newest(ask.check(wanted.task or TASK, {}), ask, warn)
+    return None, protocol.Progress()
+
+
+def _newest(checked: protocol.Checked, ask: Questions, warn: Callable[[str], None]) -> tuple[Path, protocol.Progress]:
+    """The highest checkpoint that can be used of the task's newest run that has one."""
+    for run in reversed(runs(checked.experiment)):
+        for file in reversed(run.checkpoints()):
+            try:
+                if trained(file).task_id != checked.task_id:  # flat and rough may be one experiment
+                    break
+                return file.absolute(), ask.inspect(file.absolute())
+            except BadInput as error:
+                warn(f"{error}: looking for the one before")
+    raise BadInput(
+        f"--resume: no checkpoint of {checked.task_id} found in {ROOT / checked.experiment}; "
+        "train first, or name one with --checkpoint"
+    )
+
+
+def _own_folder(file: Path, source: Trained, task_id: str) -> TrialPaths | None:
+    """The folder of the checkpoint's run if training goes on in it.
+
+    It does not where that would overwrite what came after the checkpoint, nor in a sweep.
+    """
+    folder = TrialPaths(file.parent)
+    goes_on = is_run(folder.folder) and folder.checkpoints()[-1] == file and source.task_id == task_id
+    return folder if goes_on else None
