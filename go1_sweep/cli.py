@@ -114,6 +114,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--resume", action="store_true", help="go on with the task's newest run in logs/rsl_rl")
     start.add_argument("--checkpoint", type=Path, help="go on from this one")
     _add_device(parser)
+    parser.add_argument("--headless", action="store_true", help="without a window, as always")
     parser.add_argument("--deterministic", action="store_true", help="slower, and as repeatable as torch can be")
     parser.add_argument(
         "--set",

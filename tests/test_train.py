@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import shlex
@@ -15,11 +16,13 @@ import pytest
 import torch
 import yaml
 from conftest import Command, start, wait_for
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from go1_sweep import checkpoint, simulators
+from go1_sweep import checkpoint, protocol, simulators
 from go1_sweep.paths import TrialPaths
 from go1_sweep.single_run import folders
+from go1_sweep.single_run.progress_line import GIB, ProgressLine
 from go1_sweep.trial import torch_settings
 from go1_sweep.trial.resume import infos, resume
 
@@ -309,3 +312,22 @@ def test_deterministic_turns_the_trade_round_and_back():
     assert exact[1:] == (False, True, True)
     assert settings()[1:] == (False, False, False)
     assert (exact[0], settings()[0]) in {("ieee", "tf32"), (False, True)}
+
+
+def report(iteration: int, gpu_memory: list[int]) -> protocol.Report:
+    progress = protocol.Progress(iteration, iteration * 1000, iteration * 0.5)
+    return protocol.Report("run", progress, {"mean_reward": 12.345, "mean_episode_length": 678.9}, gpu_memory)
+
+
+def test_the_progress_line_says_how_fast_it_goes_and_warns_once_of_memory_that_is_nearly_full():
+    written = io.StringIO()
+    line = ProgressLine(Console(file=written, soft_wrap=True), max_iterations=3)
+    with line.shown(protocol.Progress()):
+        for iteration in (1, 2, 3):
+            line.report(report(iteration, [GIB * 139, GIB * 140]))
+    warning, first, last = written.getvalue().splitlines()
+    assert warning.startswith("warning: 139.0 of 140.0 GiB of the GPU's memory are in use")
+    figures = "reward 12.35  length 678.9  2,000 steps/s  GPU 139.0 of 140.0 GiB  ETA 0:00:01"
+    assert first == f"iteration 1 of 3  {figures}"
+    assert last.startswith("iteration 3 of 3")
+    assert last.endswith("ETA 0:00:00")
