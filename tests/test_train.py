@@ -200,6 +200,18 @@ def test_a_checkpoint_of_other_observations_is_told_with_both_sizes(train, tmp_p
     assert runs(tmp_path) == [run]
 
 
+def test_a_checkpoint_that_does_not_fit_leaves_its_run_as_it_was(train, tmp_path):
+    assert train(*FAKE, "--max_iterations", "1").finish()[0] == 0
+    (run,) = runs(tmp_path)
+    before = (run / "config.yaml").read_bytes()
+    other_network = ("--max_iterations", "2", "--set", "agent.actor.hidden_dims.0=16", "--cpu")
+    code, _, err = train("--simulator", "fake", "--task", "flat", "--resume", *other_network).finish()
+    assert code == 2
+    assert "'mlp.0.weight' is [8, 3], and [16, 3] is expected" in err
+    assert (run / "config.yaml").read_bytes() == before
+    assert column(run, "iteration") == ["1"]
+
+
 def test_killed_in_the_middle_it_goes_on_without_a_gap_or_a_repeat(train, tmp_path):
     pytest.importorskip("mjlab")
     small = ("--set", "save_interval=2", "--set", "num_steps_per_env=4")

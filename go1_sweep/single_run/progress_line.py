@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from go1_sweep import protocol
 from go1_sweep.wording import clock, number
@@ -44,7 +45,8 @@ class ProgressLine:
         if not (self._console.is_interactive and self._console.file.isatty()):
             yield
             return
-        with Progress(TextColumn("{task.description}"), BarColumn(20), console=self._console, transient=True) as bar:
+        text = TextColumn("{task.description}", table_column=Column())  # a narrow terminal gets two lines
+        with Progress(text, BarColumn(10), console=self._console) as bar:
             task = bar.add_task("building the simulation", total=self._max_iterations, completed=begin.iterations)
             self._bar = bar, task
             try:

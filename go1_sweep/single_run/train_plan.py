@@ -167,5 +167,5 @@ def _own_folder(file: Path, source: Trained, task_id: str) -> TrialPaths | None:
     It does not where that would overwrite what came after the checkpoint, nor in a sweep.
     """
     folder = TrialPaths(file.parent)
-    goes_on = is_run(folder.folder) and folder.checkpoints()[-1] == file and source.task_id == task_id
+    goes_on = is_run(folder.folder) and file in folder.checkpoints()[-1:] and source.task_id == task_id
     return folder if goes_on else None

@@ -15,7 +15,7 @@ from rsl_rl.runners import OnPolicyRunner
 
 from go1_sweep import checkpoint, protocol
 from go1_sweep.errors import one_line
-from go1_sweep.paths import TrialPaths
+from go1_sweep.paths import TrialPaths, write_atomically
 from go1_sweep.simulators.base import Simulator, TaskConfig
 from go1_sweep.trial import torch_settings
 from go1_sweep.trial.link import Link
@@ -112,15 +112,18 @@ class _Training:
         config = simulator.load_config(simulator.resolve(request.task))
         simulator.apply(config, request.parameters)
         self._save_interval = config.agent.save_interval
-        self._write_config(config)
+        resolved = self._resolved(config)
+        if not request.checkpoint:
+            self._write_config(resolved)
         self._env = simulator.make_env(config, request.seed, self._device)
         writer = ScalarWriter.config(begin.iterations)
         self._runner = simulator.make_runner(self._env, config, self._paths.folder, writer)
         if request.checkpoint:
             resume(simulator, self._runner, config.task_id, Path(request.checkpoint))
+            self._write_config(resolved)  # only now: a checkpoint that is refused leaves its run as it was
         self._log = TrialLog(self._paths, request.metric, request.window, begin)
 
-    def _write_config(self, config: TaskConfig) -> None:
+    def _resolved(self, config: TaskConfig) -> dict[str, Any]:
         resolved = {
             **dataclasses.asdict(self._request),
             "task_id": config.task_id,
@@ -131,7 +134,10 @@ class _Training:
             "env": config.env,
             "agent": config.agent,
         }
-        self._paths.config.write_text(yaml.safe_dump(plain(resolved), sort_keys=False), encoding="utf-8")
+        return plain(resolved)
+
+    def _write_config(self, resolved: dict[str, Any]) -> None:
+        write_atomically(self._paths.config, yaml.safe_dump(resolved, sort_keys=False))
 
     def _learn(self) -> NoReturn:
         assert self._runner is not None
