@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from go1_sweep.paths import write_json
-from go1_sweep.protocol import Episode
+from go1_sweep.protocol import Episode, Evaluated
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,24 @@ class Evaluation:
             OSError: it cannot be written.
         """
         write_json(path, self.to_json())
+
+
+def evaluation_of(
+    trial: str, checkpoint: str, sha256: str, answers: dict[int, Evaluated], roles: tuple[str, ...] = ()
+) -> Evaluation:
+    """What came of a checkpoint's play: the arguments as in ``Evaluation``, and the worker's answers by seed."""
+    first = next(iter(answers.values()))
+    return Evaluation(
+        trial=trial,
+        checkpoint=checkpoint,
+        sha256=sha256,
+        roles=roles,
+        task_id=first.task_id,
+        versions=first.versions,
+        max_length=first.max_length,
+        step_seconds=first.step_seconds,
+        episodes={seed: answer.episodes for seed, answer in answers.items()},
+    )
 
 
 def load(path: Path) -> Evaluation | None:

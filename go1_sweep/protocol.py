@@ -5,8 +5,9 @@ sides may run in different interpreters. The worker speaks first (``Hello``); th
 (``Check``, ``Inspect``) or starts a trial (``Train``, answered with ``Started``). During a trial the worker sends a
 ``Report`` per PPO iteration and waits for ``Continue`` to the previous one before it sends the next: it
 is never more than one iteration ahead. A trial is over with ``Ended``, which also answers ``Stop``. A
-trained policy is judged (``Evaluate``, answered with ``Evaluated``), filmed or exported (``Film``,
-``Export``: ``Finished``); where that fails, the answer is ``Refused``, and while it lasts, ``Working``.
+trained policy is judged (``Evaluate``, answered with ``Evaluated``), filmed, exported or watched (``Film``,
+``Export``, ``View``: ``Finished``); where that fails, the answer is ``Refused``. While it lasts the worker
+sends ``Working``, and ``Viewing`` when there is something to see.
 When the worker's incoming pipe closes, the worker ends itself.
 """
 
@@ -18,6 +19,23 @@ import math
 import typing
 from dataclasses import dataclass
 from typing import Any
+
+from go1_sweep.protocol_jobs import (  # noqa: F401  (a part of the protocol, in a file of its own)
+    Answer,
+    Episode,
+    Evaluate,
+    Evaluated,
+    Export,
+    Film,
+    Finished,
+    Job,
+    Note,
+    Policy,
+    Refused,
+    View,
+    Viewing,
+    Working,
+)
 
 VERSION = 1
 MAX_LINE = 4_000_000
@@ -195,139 +213,10 @@ class Ended:
     progress: Progress
 
 
-@dataclass(frozen=True)
-class Policy:
-    """A trained policy.
-
-    Attributes:
-        checkpoint: its file.
-        task: that it was trained on.
-        parameters: that it was trained with.
-    """
-
-    checkpoint: str
-    task: str
-    parameters: dict[str, bool | int | float | str]
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Play one episode in each env of the play variant.
-
-    Attributes:
-        num_envs: as many as episodes are wanted.
-        seed: of the envs.
-        trajectories: the ``.npz`` file for what happened in every step; empty: it is not kept.
-    """
-
-    policy: Policy
-    num_envs: int
-    seed: int
-    trajectories: str
-
-
-@dataclass(frozen=True)
-class Episode:
-    """What became of one robot.
-
-    Attributes:
-        total_reward: the return, not discounted.
-        length: steps.
-        lin_vel_rmse: of the horizontal velocity in the base frame from the commanded one [m/s].
-        ang_vel_rmse: of the yaw rate from the commanded one [rad/s].
-        fell: whether a termination ended it that is no time-out.
-    """
-
-    total_reward: float
-    length: int
-    lin_vel_rmse: float
-    ang_vel_rmse: float
-    fell: bool
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """The answer to ``Evaluate``.
-
-    Attributes:
-        versions: of what the play rests on.
-        episodes: one per env.
-        max_length: of an episode, in steps.
-        step_seconds: that a step stands for.
-    """
-
-    task_id: str
-    versions: dict[str, str]
-    max_length: int
-    step_seconds: float
-    episodes: list[Episode]
-
-
-@dataclass(frozen=True)
-class Film:
-    """Film one robot.
-
-    Attributes:
-        seed: of the env.
-        length: steps to play.
-        interval: every how many steps a picture is taken.
-        video: the ``.mp4`` file; complete when it is there.
-    """
-
-    policy: Policy
-    seed: int
-    length: int
-    interval: int
-    video: str
-
-
-@dataclass(frozen=True)
-class Export:
-    """Write the policy as ONNX and TorchScript, with its description and the checkpoint.
-
-    Attributes:
-        folder: for the files; exists.
-        origin: where the policy comes from, for its description.
-    """
-
-    policy: Policy
-    folder: str
-    origin: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Working:
-    """A job is not done yet, and the worker is well; sent every few seconds."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """``Film`` or ``Export`` is done; the files are complete."""
-
-
-@dataclass(frozen=True)
-class Refused:
-    """``Evaluate``, ``Film`` or ``Export`` cannot be done.
-
-    Attributes:
-        why: one line for people.
-        is_bad_input: whether what was asked for is at fault, such as a checkpoint of another task.
-    """
-
-    why: str
-    is_bad_input: bool = False
-
-
-Job = Evaluate | Film | Export
-"""What a worker does with a trained policy."""
-
-Answer = Evaluated | Finished | Refused
-"""What comes of a job."""
-
 _Question = Check | Checked | Inspect | Inspected
 _Training = Train | Started | Continue | Stop | Report | Ended
 
-Message = Hello | _Question | _Training | Job | Working | Answer
+Message = Hello | _Question | _Training | Job | Note | Answer
 _TYPES = {cls.__name__: cls for cls in typing.get_args(Message)}
 _FIELDS = {cls: typing.get_type_hints(cls) for cls in (*_TYPES.values(), Progress, Policy, Episode)}
 

@@ -14,7 +14,7 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"
 
 DRIVER_ONLY = {"ray", "optuna", "wandb", "sqlalchemy"}
 WORKER_ONLY = {"torch", "rsl_rl", "mjlab", "mujoco", "warp", "tensordict", "isaaclab"}
-SHARED = ("protocol.py", "paths.py", "errors.py", "checkpoint.py")
+SHARED = ("protocol.py", "protocol_jobs.py", "paths.py", "errors.py", "checkpoint.py")
 
 
 def imports(module: str) -> set[str]:

@@ -18,7 +18,8 @@ from go1_sweep.paths import BASELINE, SweepPaths
 from go1_sweep.protocol import Episode, Progress
 from go1_sweep.trials_table import TrialRecord
 
-GOOD, SHORT = Episode(20.0, 1000, 0.2, 0.3, False), Episode(2.0, 250, 0.8, 0.1, True)
+GOOD = Episode(20.0, 1000, 0.2, 0.3, fell=False, cut_off=False, env=0)
+SHORT = Episode(2.0, 250, 0.8, 0.1, fell=True, cut_off=False, env=1)
 
 
 def evaluated(trial: str = "0000", checkpoint: str = "model_3.pt", seeds: int = 1, **changes) -> Evaluation:
@@ -44,7 +45,14 @@ def test_returns_and_lengths_are_means_of_episodes_and_errors_are_over_all_steps
 
 
 EPISODES = st.builds(
-    Episode, st.floats(-100, 100), st.integers(1, 1000), st.floats(0, 5), st.floats(0, 5), st.booleans()
+    Episode,
+    st.floats(-100, 100),
+    st.integers(1, 1000),
+    st.floats(0, 5),
+    st.floats(0, 5),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 50),
 )
 
 

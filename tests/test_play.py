@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,13 +23,14 @@ from go1_sweep.paths import PolicyPaths
 from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig
 from go1_sweep.trial.evaluate import evaluate
 from go1_sweep.trial.export import export
-from go1_sweep.trial.policy import PolicyError, playing, read_actor
+from go1_sweep.trial.policy import PolicyError, playing, read_actor, read_checkpoint, reset
+from go1_sweep.trial.view import view
 
 STEPS = 30
 SHORT: dict[str, Any] = {"agent.num_steps_per_env": 4, "num_mini_batches": 1, "num_learning_epochs": 1}
 
 
-def quiet() -> None:
+def quiet(done: int, steps: int) -> None:
     """No pulse."""
 
 
@@ -220,6 +222,8 @@ def recomputed(path: Path) -> list[protocol.Episode]:
                 lin_vel_rmse=math.sqrt(np.mean(off.astype(np.float64) ** 2)),
                 ang_vel_rmse=math.sqrt(np.mean(turn.astype(np.float64) ** 2)),
                 fell=bool(len(ends) and not steps["time_out"][ends[0], robot]),
+                cut_off=not len(ends),
+                env=robot,
             )
         )
     return episodes
@@ -228,25 +232,25 @@ def recomputed(path: Path) -> list[protocol.Episode]:
 def assert_same(episodes: list[protocol.Episode], others: list[protocol.Episode]) -> None:
     assert len(episodes) == len(others)
     for one, other in zip(episodes, others, strict=True):
-        assert (one.length, one.fell) == (other.length, other.fell)
+        assert (one.length, one.fell, one.cut_off, one.env) == (other.length, other.fell, other.cut_off, other.env)
         for name in ("total_reward", "lin_vel_rmse", "ang_vel_rmse"):
             assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-5, abs=1e-6)
 
 
 def test_an_evaluation_is_what_its_trajectories_say_and_repeats(simulator, policy, short_episodes, tmp_path):
-    request = protocol.Evaluate(policy, 3, 5, str(tmp_path / "steps.npz"))
+    request = protocol.Evaluate(policy, 3, 5, 0, str(tmp_path / "steps.npz"))
     first = evaluate(simulator, request, "cpu", quiet)
     assert first.max_length == STEPS
     assert_same(first.episodes, recomputed(tmp_path / "steps.npz"))
     assert evaluate(simulator, request, "cpu", quiet) == first, "one seed on the CPU: the same episodes"
-    other = evaluate(simulator, protocol.Evaluate(policy, 3, 6, ""), "cpu", quiet)
+    other = evaluate(simulator, protocol.Evaluate(policy, 3, 6, 0, ""), "cpu", quiet)
     assert other.episodes != first.episodes
 
 
 def test_a_fall_is_a_termination_that_is_no_time_out_and_ends_the_episode_for_good(tmp_path):
     simulator = simulators.load("fake")
     policy = _trained_fake(simulator, tmp_path, {"env.fall_step": 3})
-    result = evaluate(simulator, protocol.Evaluate(policy, 4, 5, str(tmp_path / "steps.npz")), "cpu", quiet)
+    result = evaluate(simulator, protocol.Evaluate(policy, 4, 5, 0, str(tmp_path / "steps.npz")), "cpu", quiet)
     assert [(episode.length, episode.fell) for episode in result.episodes] == [(8, False), (3, True)] * 2
     assert result.episodes[1].total_reward == pytest.approx(result.episodes[0].total_reward * 3 / 8)
     assert_same(result.episodes, recomputed(tmp_path / "steps.npz"))
@@ -265,7 +269,94 @@ def test_a_return_that_is_no_number_is_no_evaluation(fault, tmp_path):
     simulator = simulators.load("fake")
     policy = _trained_fake(simulator, tmp_path, {"env.play_fault": fault})
     with pytest.raises(FloatingPointError, match="not finite"):
-        evaluate(simulator, protocol.Evaluate(policy, 2, 5, ""), "cpu", quiet)
+        evaluate(simulator, protocol.Evaluate(policy, 2, 5, 0, ""), "cpu", quiet)
+
+
+def test_steps_are_counted_through_the_ends_of_episodes_and_what_goes_on_at_the_end_is_cut_off(tmp_path):
+    simulator = simulators.load("fake")
+    policy = _trained_fake(simulator, tmp_path, {"env.fall_step": 3})
+
+    def played(steps: int) -> list[tuple[int, int, bool, bool]]:
+        result = evaluate(simulator, protocol.Evaluate(policy, 2, 5, steps, ""), "cpu", quiet)
+        return [(each.env, each.length, each.fell, each.cut_off) for each in result.episodes]
+
+    assert played(2) == [(0, 2, False, True), (1, 2, False, True)]
+    assert played(8) == [(0, 8, False, False), (1, 3, True, False), (1, 3, True, False), (1, 2, False, True)]
+    assert played(9) == [
+        (0, 8, False, False),
+        (0, 1, False, True),
+        (1, 3, True, False),
+        (1, 3, True, False),
+        (1, 3, True, False),
+    ]
+
+
+def test_a_reset_begins_new_episodes_and_gives_observations_as_a_step_does(simulator, policy):
+    with playing(simulator, policy, num_envs=2, seed=3, device="cpu") as play, torch.inference_mode():
+        observations = play.env.get_observations()
+        for _ in range(3):
+            observations, *_ = play.env.step(play.actor(observations))
+        assert play.env.episode_length_buf.tolist() == [3, 3]
+        begun = reset(play.env)
+        assert play.env.episode_length_buf.tolist() == [0, 0]
+        assert {name: each.shape for name, each in begun.items()} == {
+            name: each.shape for name, each in observations.items()
+        }
+
+
+def test_the_viewer_shows_a_policy_for_as_long_as_it_is_told(simulator, policy):
+    opened: list[str] = []
+    request = protocol.View(policy, 2, 3, steps=2, in_window=False)
+    if simulator.name == "fake":
+        with pytest.raises(ConfigError, match="fake has no viewer"):
+            view(simulator, request, "cpu", opened.append)
+        assert not opened
+    else:
+        view(simulator, request, "cpu", opened.append)
+        assert [address.rpartition(":")[0] for address in opened] == ["http://127.0.0.1"]
+
+
+def older(content: dict[str, Any], rsl_rl: int) -> dict[str, Any]:
+    """The checkpoint as an older rsl_rl would have written it."""
+    spread = {"distribution.std_param": "std", "distribution.log_std_param": "log_std"}
+    weights: dict[str, torch.Tensor] = content["actor_state_dict"]
+    actor = {spread.get(name, name): tensor for name, tensor in weights.items()}
+    if rsl_rl == 4:
+        return content | {"actor_state_dict": actor}
+    model: dict[str, torch.Tensor] = {}
+    for owner, weights in (("actor", actor), ("critic", content["critic_state_dict"])):
+        old = {"mlp.": f"{owner}.", "obs_normalizer.": f"{owner}_obs_normalizer."}
+        for name, tensor in weights.items():
+            model[re.sub(r"^(mlp|obs_normalizer)\.", lambda match, old=old: old[match[0]], name)] = tensor
+    kept = {name: each for name, each in content.items() if name not in ("actor_state_dict", "critic_state_dict")}
+    return kept | {"model_state_dict": model}
+
+
+@pytest.mark.parametrize("rsl_rl", [3, 4])
+def test_a_checkpoint_of_an_older_rsl_rl_is_the_very_same_policy_and_is_exported(simulator, policy, rsl_rl, tmp_path):
+    content = torch.load(policy.checkpoint, weights_only=True)
+    file = tmp_path / "model_1.pt"
+    torch.save(older(content, rsl_rl), file)
+    assert ("model_state_dict" in torch.load(file, weights_only=True)) == (rsl_rl == 3)
+    old = protocol.Policy(str(file), policy.task, policy.parameters)
+    actions = []
+    for each in (policy, old):
+        with playing(simulator, each, num_envs=2, seed=3, device="cpu") as play, torch.inference_mode():
+            actions.append(play.actor(reset(play.env)))
+    assert torch.equal(*actions)
+    read = read_checkpoint(file)
+    assert read.keys() == content.keys()
+    assert read["critic_state_dict"].keys() == content["critic_state_dict"].keys()
+    (tmp_path / "policy").mkdir()
+    export(simulator, protocol.Export(old, str(tmp_path / "policy"), {}), "cpu")
+    assert PolicyPaths(tmp_path / "policy").description.exists()
+
+
+def test_the_optimizer_counts_the_spread_first_as_older_versions_did(simulator, policy):
+    with playing(simulator, policy, num_envs=2, seed=3, device="cpu") as play:
+        first, *others = (name for name, _ in play.actor.named_parameters())
+    assert first.startswith("distribution.")
+    assert all(name.startswith("mlp.") for name in others)
 
 
 def test_exported_files_give_the_checkpoints_actions_for_any_number_of_robots(simulator, policy, tmp_path):
@@ -309,13 +400,16 @@ def test_a_checkpoint_that_is_none_is_told_in_a_sentence(tmp_path):
         path.write_bytes(content)
         with pytest.raises(PolicyError, match="is no rsl_rl checkpoint: it is damaged, or another kind of file"):
             read_actor(path)
-    for content in ([1, 2], {"iter": 3}, {"actor_state_dict": 3}, {"actor_state_dict": {"a": 1}}):
+    for content in (
+        [1, 2],
+        {"iter": 3},
+        {"actor_state_dict": 3},
+        {"actor_state_dict": {"a": 1}},
+        {"model_state_dict": {}},
+    ):
         torch.save(content, path)
         with pytest.raises(PolicyError, match="it has no actor_state_dict"):
             read_actor(path)
-    torch.save({"model_state_dict": {}}, path)
-    with pytest.raises(PolicyError, match=r"written by an rsl_rl before 4\.0"):
-        read_actor(path)
     torch.save({"actor_state_dict": {"std": torch.tensor(math.nan)}}, path)
     with pytest.raises(PolicyError, match="not all finite"):
         read_actor(path)
@@ -353,6 +447,11 @@ def test_a_checkpoint_of_another_observation_size_or_network_is_told_with_both_s
         return str(error.value)
 
     task_id = simulator.resolve("flat")
+    last = max((name for name in weights if name.endswith(".weight")), key=lambda name: int(name.split(".")[1]))
+    actions = weights[last].shape[0]
+    assert refused({last: weights[last][:-1]}).endswith(
+        f"gives actions of {actions - 1} numbers, and {task_id} takes {actions}"
+    )
     wide = torch.ones(weights["mlp.0.weight"].shape[0], columns + 187)
     assert f"takes observations of {columns + 187} numbers, and {task_id} gives {columns}" in refused(
         {"mlp.0.weight": wide}

@@ -36,7 +36,7 @@ def policy(checkpoint: Path, **parameters: Any) -> protocol.Policy:
 
 
 def evaluate(checkpoint: Path, **parameters: Any) -> protocol.Evaluate:
-    return protocol.Evaluate(policy(checkpoint, **parameters), 2, 1, "")
+    return protocol.Evaluate(policy(checkpoint, **parameters), 2, 1, 0, "")
 
 
 def test_a_worker_stays_warm_until_what_it_holds_is_not_to_be_trusted(player, checkpoint):
@@ -56,8 +56,11 @@ def test_a_worker_stays_warm_until_what_it_holds_is_not_to_be_trusted(player, ch
 
 
 def test_a_long_evaluation_is_no_silence_and_a_hanging_one_is(player, checkpoint):
-    answer = player.play(evaluate(checkpoint, step_seconds=1.0, episode_steps=10))
+    heard: list[protocol.Note] = []
+    answer = player.play(evaluate(checkpoint, step_seconds=1.0, episode_steps=10), heard.append)
     assert isinstance(answer, protocol.Evaluated), answer
+    assert heard
+    assert all(isinstance(note, protocol.Working) and 0 < note.done < note.steps == 10 for note in heard)
     answer = player.play(evaluate(checkpoint, play_fault="hang"))
     assert isinstance(answer, protocol.Refused)
     assert "said nothing for 8 s" in answer.why

@@ -25,13 +25,19 @@ EXAMPLES = [
     protocol.Stop("0001", True),
     protocol.Report("0001", Progress(1, 96, 0.5, None), {"iteration": 1, "kl": 0.01}, [1, 2]),
     protocol.Ended("0001", "failed", "killed by\nsignal 9 \u2028", Progress(3, 288, 1.5, -2.25)),
-    protocol.Evaluate(POLICY, 50, 7, "/runs/trajectories.npz"),
+    protocol.Evaluate(POLICY, 50, 7, 0, "/runs/trajectories.npz"),
     protocol.Evaluated(
-        "Mjlab-Velocity-Flat", {"mjlab": "1.6.0"}, 1000, 0.02, [protocol.Episode(21.5, 1000, 0.25, 0.5, False)]
+        "Mjlab-Velocity-Flat",
+        {"mjlab": "1.6.0"},
+        1000,
+        0.02,
+        [protocol.Episode(21.5, 1000, 0.25, 0.5, fell=False, cut_off=True, env=3)],
     ),
     protocol.Film(POLICY, 7, 500, 2, "/runs/best/video.mp4"),
     protocol.Export(POLICY, "/runs/best", {"sweep": "flat", "trial": "0003"}),
-    protocol.Working(),
+    protocol.View(POLICY, 50, 7, 0, True),
+    protocol.Working(20, 1000),
+    protocol.Viewing("http://127.0.0.1:8080"),
     protocol.Finished(),
     protocol.Refused("model_3.pt is no checkpoint", True),
 ]
@@ -53,7 +59,9 @@ def test_a_message_is_one_line_and_comes_back_equal(message):
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 PARAMETERS = st.dictionaries(st.text(), st.booleans() | st.integers() | NUMBERS | st.text())
 PROGRESS = st.builds(Progress, st.integers(), st.integers(), NUMBERS, st.none() | NUMBERS)
-EPISODE = st.builds(protocol.Episode, NUMBERS, st.integers(), NUMBERS, NUMBERS, st.booleans())
+EPISODE = st.builds(
+    protocol.Episode, NUMBERS, st.integers(), NUMBERS, NUMBERS, st.booleans(), st.booleans(), st.integers()
+)
 STRATEGIES = {
     "int": st.integers(),
     "bool": st.booleans(),

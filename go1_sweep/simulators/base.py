@@ -20,6 +20,7 @@ import dataclasses
 import difflib
 import fnmatch
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from rsl_rl.env import VecEnv
+from rsl_rl.models import MLPModel
 from rsl_rl.runners import OnPolicyRunner
 
 from go1_sweep.errors import did_you_mean
@@ -206,6 +208,9 @@ class Simulator(ABC):
             seed: in [0, 2**31).
             device: ``cpu`` or ``cuda:0``.
             frame_size: width and height of what ``render`` draws; ``None``: nothing will be drawn.
+
+        Returns:
+            An env that has a ``reset`` too, which gives the first observations, alone or before extras.
         """
 
     @abstractmethod
@@ -251,6 +256,21 @@ class Simulator(ABC):
         Raises:
             ConfigError: the task's actions are not targets of joint positions.
         """
+
+    def view(self, env: VecEnv, actor: MLPModel, *, in_window: bool, steps: int, opened: Callable[[str], None]) -> None:
+        """Show the policy at real speed until the viewer is closed.
+
+        Args:
+            env: that was reset.
+            actor: maps its observations to actions.
+            in_window: on this machine's screen; else in a browser.
+            steps: after which the viewer closes itself; 0: never.
+            opened: called when there is something to see, with the address for a browser.
+
+        Raises:
+            ConfigError: the simulator has no viewer.
+        """
+        raise ConfigError(f"{self.name} has no viewer")
 
     def save(self, runner: OnPolicyRunner, path: Path, infos: dict[str, Any] | None = None) -> None:
         """Write the runner's checkpoint, as ``runner.load`` takes it, and nothing beside it.

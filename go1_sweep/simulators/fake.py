@@ -128,6 +128,11 @@ class FakeEnv(VecEnv):
         self._generator = torch.Generator().manual_seed(seed)
         self.command = torch.rand(cfg.num_envs, 3, generator=self._generator) - 0.5
 
+    def reset(self) -> TensorDict:
+        """Begin a new episode in each env; the observations alone, as not every env gives them."""
+        self.episode_length_buf[:] = 0
+        return self.get_observations()
+
     def get_observations(self) -> TensorDict:
         """Observations, shape (num_envs, 3)."""
         phase = self.episode_length_buf[:, None] / self.cfg.episode_steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +16,12 @@ from mjlab.envs import ManagerBasedRlEnv
 from mjlab.rl import MjlabOnPolicyRunner, RslRlVecEnvWrapper
 from mjlab.tasks import registry
 from mjlab.tasks.velocity.mdp import UniformVelocityCommand
+from mjlab.viewer import NativeMujocoViewer, ViserPlayViewer
+from mjlab.viewer.base import EnvProtocol
 from rsl_rl.env import VecEnv
+from rsl_rl.models import MLPModel
 from rsl_rl.runners import OnPolicyRunner
+from viser import ViserServer
 
 from go1_sweep.simulators.base import (
     ConfigError,
@@ -155,6 +160,21 @@ class Mjlab(Simulator):
             actions=joint_actions(unwrapped),
             action_clip=config.agent.clip_actions,
         )
+
+    def view(self, env: VecEnv, actor: MLPModel, *, in_window: bool, steps: int, opened: Callable[[str], None]) -> None:
+        """MuJoCo's own window, or viser's page; that can steer the robots, so only this machine may open it."""
+        shown = cast(EnvProtocol, env)
+        if in_window:
+            opened("")
+            NativeMujocoViewer(shown, actor).run(steps or None, catch_sigint=False)
+            return
+        server = ViserServer(host="127.0.0.1", label="go1_sweep", verbose=False)  # on the next free port from 8080
+        try:
+            viewer = ViserPlayViewer(shown, actor, viser_server=server)
+            opened(f"http://127.0.0.1:{server.get_port()}")
+            viewer.run(steps or None, catch_sigint=False)
+        finally:
+            server.stop()
 
     def save(self, runner: OnPolicyRunner, path: Path, infos: dict[str, Any] | None = None) -> None:
         """Mjlab's checkpoint without the ONNX file that its Go1 runner exports at every save."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from go1_sweep import finalists, protocol
 from go1_sweep.errors import BadInput, UserError
-from go1_sweep.evaluation import Evaluation, load
+from go1_sweep.evaluation import Evaluation, evaluation_of, load
 from go1_sweep.finalists import Candidate
 from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, TrialPaths, write_json
 from go1_sweep.spec import FinalSpec, Spec
@@ -165,22 +165,12 @@ def _evaluate(stage: Stage, players: Players, candidates: list[Candidate], termi
 def _job(stage: Stage, candidate: Candidate, seed: int) -> protocol.Evaluate:
     keeps = stage.is_of_run and stage.spec.trajectories
     path = TrialPaths(candidate.file.parent).trajectories(candidate.file.stem, seed)
-    return protocol.Evaluate(candidate.policy, stage.spec.envs, seed, str(path) if keeps else "")
+    return protocol.Evaluate(candidate.policy, stage.spec.envs, seed, steps=0, trajectories=str(path) if keeps else "")
 
 
 def _evaluation(candidate: Candidate, seeds: list[int], answers: dict[int, protocol.Evaluated]) -> Evaluation:
-    first = answers[seeds[0]]
-    return Evaluation(
-        trial=candidate.trial,
-        checkpoint=candidate.file.name,
-        sha256=candidate.sha256,
-        roles=candidate.roles,
-        task_id=first.task_id,
-        versions=first.versions,
-        max_length=first.max_length,
-        step_seconds=first.step_seconds,
-        episodes={seed: answers[seed].episodes for seed in seeds},
-    )
+    in_order = {seed: answers[seed] for seed in seeds}
+    return evaluation_of(candidate.trial, candidate.file.name, candidate.sha256, in_order, candidate.roles)
 
 
 def _film_and_export(stage: Stage, players: Players, winner: Candidate, terminal: Terminal) -> str:

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
                 log_to(TrialPaths(Path(message.folder)).worker_log)
                 link.send(protocol.Started(message.trial, gpu_memory(device)))
                 train(simulator, message, device, link)
-            case protocol.Evaluate() | protocol.Film() | protocol.Export():
+            case protocol.Evaluate() | protocol.Film() | protocol.Export() | protocol.View():
                 link.send(_do(simulator, message, device, link))
             case protocol.Stop() | protocol.Continue():
                 pass  # crossed with the Ended of the trial that it is about
@@ -108,6 +108,10 @@ def _do(simulator: simulators.Simulator, job: protocol.Job, device: str, link: L
                 from go1_sweep.trial.export import export
 
                 export(simulator, job, device)
+            case protocol.View():
+                from go1_sweep.trial.view import view
+
+                view(simulator, job, device, lambda address: link.send(protocol.Viewing(address)))
     except (ConfigError, PolicyError) as error:
         return protocol.Refused(str(error), is_bad_input=True)
     except Exception as error:  # whatever a simulator may raise; the worker stays for the next job

@@ -51,12 +51,12 @@ class Link:
         except BrokenPipeError:
             _end_process_group()
 
-    def pulse(self) -> None:
-        """Say that a job goes on, if that was not said lately; to be called in each of its steps."""
+    def pulse(self, done: int, steps: int) -> None:
+        """Say how far a job is, if that was not said lately; to be called in each of its steps."""
         now = time.monotonic()
         if now - self._last_pulse > PULSE_SECONDS:
             self._last_pulse = now
-            self.send(protocol.Working())
+            self.send(protocol.Working(done, steps))
 
     def receive(self) -> protocol.Message:
         """Wait for the next message."""

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from go1_sweep import protocol
 from go1_sweep.paths import replacing
 from go1_sweep.simulators.base import RobotState, Simulator
-from go1_sweep.trial.policy import playing
+from go1_sweep.trial.policy import playing, reset
 
 FRAME_SIZE = (640, 480)
 """Pixels, multiples of 16 as H.264 likes them; a software renderer takes hardly longer than for 320x240."""
@@ -28,14 +28,14 @@ Within the ranges that flat and rough train on from their first step.
 """
 
 
-def film(simulator: Simulator, request: protocol.Film, device: str, pulse: Callable[[], None]) -> None:
+def film(simulator: Simulator, request: protocol.Film, device: str, pulse: Callable[[int, int], None]) -> None:
     """Play the policy for ``length`` steps and film every ``interval``-th, at real speed.
 
     Args:
         simulator: that plays.
         request: what.
         device: where.
-        pulse: called in each step.
+        pulse: called in each step, with how many are done and how many there are.
 
     Raises:
         PolicyError: see ``playing``.
@@ -49,10 +49,10 @@ def film(simulator: Simulator, request: protocol.Film, device: str, pulse: Calla
         step_seconds = simulator.step_seconds(play.env)
         file = Path(scratch, "video.mp4")
         frames = 0
-        observations = play.env.get_observations()
+        observations = reset(play.env)
         with _writer(file, 1.0 / (step_seconds * request.interval)) as video:
             for step in range(request.length):
-                pulse()
+                pulse(step, request.length)
                 simulator.set_command(play.env, COMMANDS[step * len(COMMANDS) // request.length])
                 if step % request.interval == 0:
                     frame = simulator.render(play.env)

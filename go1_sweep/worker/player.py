@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from go1_sweep import protocol
@@ -11,20 +12,39 @@ from go1_sweep.worker.probing import probe
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
 
 
+def unheard(note: protocol.Note) -> None:
+    """Nobody is told how far a job is."""
+
+
 class Player:
     """One worker that does one job after the other, and stays warm between them."""
 
-    def __init__(self, spec: WorkerSpec, log: Path) -> None:
+    def __init__(self, spec: WorkerSpec, log: Path, *, gl: str = "disable") -> None:
+        """Start nothing yet; ``gl`` is MuJoCo's OpenGL, as in ``worker_environment``, for all jobs but films."""
         self._spec = spec
         self._log = log
+        self._gl = gl
         self._worker: WorkerProcess | None = None
 
-    def play(self, job: protocol.Job) -> protocol.Answer:
-        """Do the job; whatever goes wrong is a ``Refused``."""
+    def play(self, job: protocol.Job, tell: Callable[[protocol.Note], None] = unheard) -> protocol.Answer:
+        """Do the job; whatever goes wrong is a ``Refused``.
+
+        Args:
+            job: what.
+            tell: hears how far it is.
+        """
         try:
-            return self._film(job) if isinstance(job, protocol.Film) else self._do(job)
+            return self._film(job, tell) if isinstance(job, protocol.Film) else self._do(job, tell, self._gl)
         except Exception as error:  # a raise would say less than a line does
             return protocol.Refused(one_line(error))
+
+    def start(self) -> protocol.Hello:
+        """Start the worker, before its first job; what it said of itself.
+
+        Raises:
+            WorkerFailed: it cannot be started, or it ended at once.
+        """
+        return self._start(self._gl)[1]
 
     def close(self) -> None:
         """End the worker."""
@@ -32,15 +52,20 @@ class Player:
             self._worker.close()
             self._worker = None
 
-    def _do(self, job: protocol.Job, *, gl: str = "disable") -> protocol.Answer:
+    def _start(self, gl: str) -> tuple[WorkerProcess, protocol.Hello]:
+        self._worker = worker = self._spec.start(self._log, gl=gl)
+        hello = worker.receive(self._spec.stall_timeout)
+        if not isinstance(hello, protocol.Hello):
+            raise WorkerFailed(f"the simulator worker began with {type(hello).__name__}")
+        return worker, hello
+
+    def _do(self, job: protocol.Job, tell: Callable[[protocol.Note], None], gl: str) -> protocol.Answer:
         """Do the job in the worker, which ends when that fails: what it holds is not to be trusted."""
         try:
-            if self._worker is None:
-                self._worker = self._spec.start(self._log, gl=gl)
-                self._worker.receive(self._spec.stall_timeout)  # Hello
-            self._worker.send(job)
-            while isinstance(message := self._worker.receive(self._spec.stall_timeout), protocol.Working):
-                pass
+            worker = self._worker or self._start(gl)[0]
+            worker.send(job)
+            while isinstance(message := worker.receive(self._spec.stall_timeout), protocol.Note):
+                tell(message)
             if not isinstance(message, protocol.Answer):
                 raise WorkerFailed(f"the simulator worker sent {type(message).__name__}, which is no answer")
         except WorkerFailed as failure:
@@ -49,7 +74,7 @@ class Player:
             self.close()
         return message
 
-    def _film(self, job: protocol.Film) -> protocol.Answer:
+    def _film(self, job: protocol.Film, tell: Callable[[protocol.Note], None]) -> protocol.Answer:
         """In a process of its own: a crash in GL costs the film and nothing else."""
         self.close()  # it cannot draw, and its memory is of no more use
         found = probe(self._spec.python, "graphics", "encoder")
@@ -60,7 +85,7 @@ class Player:
         if device := egl_device(os.environ.get("CUDA_VISIBLE_DEVICES", ""), found["graphics"]["devices"]):
             os.environ["MUJOCO_EGL_DEVICE_ID"] = device  # of this actor, for its workers
         try:
-            return self._do(job, gl="egl")
+            return self._do(job, tell, "egl")
         finally:
             self.close()
 
