@@ -69,6 +69,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     _add_train(train)
     train.set_defaults(command=_train)
 
+    _add_play(commands.add_parser("play", help="play, film or watch a checkpoint", allow_abbrev=False))
+
     doctor = commands.add_parser("doctor", help="show what this machine has and what is missing", allow_abbrev=False)
     doctor.add_argument("spec", metavar="SPEC", type=Path, nargs="?", help="a sweep file (default: none)")
     doctor.add_argument("--python", help="the interpreter that has the simulator (default: the sweep file's, or this)")
@@ -130,6 +132,23 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     device = parser.add_mutually_exclusive_group()
     device.add_argument("--device", default="auto", help="auto (the default), cpu, cuda or cuda:<n>")
     device.add_argument("--cpu", action="store_const", const="cpu", dest="device", help="the same as --device cpu")
+
+
+def _add_play(play: argparse.ArgumentParser) -> None:
+    play.add_argument(
+        "--checkpoint", type=Path, help="a checkpoint or its folder (default: the highest of the newest run)"
+    )
+    play.add_argument("--task", help="rough, flat or a registered id (default: what it was trained on)")
+    play.add_argument("--simulator", help="(default: what it was trained in)")
+    _add_device(play)
+    play.add_argument("--seed", type=_seed, help="of the envs (default: one that training did not use)")
+    play.add_argument("--num-envs", type=_count, default=50, help="robots side by side (default: 50)")
+    play.add_argument("--steps", type=_count, help="to play (default: an episode in each env)")
+    play.add_argument("--video", action="store_true", help="film one robot as well")
+    play.add_argument("--video-length", type=_count, default=500, help="steps of the film (default: 500, 10 s)")
+    play.add_argument("--video-interval", type=_count, default=1, help="every n-th step is a picture (default: 1)")
+    play.add_argument("--gui", action="store_true", help="watch in the simulator's viewer instead, until Ctrl-C")
+    play.set_defaults(command=_play)
 
 
 def _seed(text: str) -> int:
@@ -203,6 +222,14 @@ def _train(options: argparse.Namespace) -> None:
         parameters=dict(parsed(each) for each in options.overrides),
     )
     train(wanted, Console(highlight=False, soft_wrap=True))
+
+
+def _play(options: argparse.Namespace) -> None:
+    from go1_sweep.single_run.play import Wanted, play
+    from go1_sweep.terminal import Terminal
+
+    wanted = {name: value for name, value in vars(options).items() if name != "command"}
+    play(Wanted(**wanted), Terminal())
 
 
 def _doctor(options: argparse.Namespace) -> None:

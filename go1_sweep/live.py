@@ -27,6 +27,11 @@ OTHER_LINES = 4
 """Lines that are no trials: the heading, two below the table, and one for what is printed above."""
 
 
+def is_terminal(console: Console) -> bool:
+    """Whether lines on it can be replaced; FORCE_COLOR alone makes no terminal of a pipe."""
+    return console.is_interactive and console.file.isatty()
+
+
 @contextlib.contextmanager
 def shown(console: Console, spec: Spec, records: Mapping[str, TrialRecord], slots: int, began: float) -> Iterator[None]:
     """Keep the table at the end of the terminal; nothing where the console is no terminal.
@@ -44,7 +49,7 @@ def shown(console: Console, spec: Spec, records: Mapping[str, TrialRecord], slot
         eta = eta_seconds(drawn, spec, elapsed, slots)
         return view(drawn, spec, elapsed, eta, max(1, console.height - OTHER_LINES))
 
-    if not (console.is_interactive and console.file.isatty()):  # FORCE_COLOR alone makes no terminal of a pipe
+    if not is_terminal(console):
         yield
         return
     try:

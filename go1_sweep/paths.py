@@ -1,4 +1,4 @@
-"""The only place that spells the name of a file that a sweep leaves behind."""
+"""The only place that spells the name of a file that a sweep, or a play, leaves behind."""
 
 from __future__ import annotations
 
@@ -105,6 +105,33 @@ class PolicyPaths:
     def readme(self) -> Path:
         """What the folder holds, and how it is used."""
         return self.folder / "README.md"
+
+
+@dataclass(frozen=True)
+class PlayPaths:
+    """What ``play`` leaves in a folder beside a checkpoint; each play by the time at which it began."""
+
+    folder: Path
+    stamp: str
+
+    @property
+    def video(self) -> Path:
+        """The policy, walking."""
+        return self.folder / f"go1_policy_{self.stamp}.mp4"
+
+    @property
+    def log(self) -> Path:
+        """All output of the simulator."""
+        return self.folder / f"worker_{self.stamp}.log"
+
+    def evaluation(self, checkpoint: str) -> Path:
+        """How a checkpoint did; ``checkpoint`` is the stem of its name."""
+        return self.folder / f"evaluation_{checkpoint}_{self.stamp}.json"
+
+
+def play_of(checkpoint: Path, stamp: str) -> PlayPaths:
+    """Of a checkpoint that is played now."""
+    return PlayPaths(checkpoint.parent / "play", stamp)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,18 @@
-"""What a sweep says on the terminal: a plan, a line per event, the winner. Plain lines where there is none."""
+"""What a sweep or a play says on the terminal: a plan, a line per event, tables. Plain lines where there is none."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from go1_sweep import live
 from go1_sweep.evaluation import Evaluation
@@ -117,13 +120,66 @@ class Terminal:
     def exported(self, paths: PolicyPaths, outcome: Outcome) -> None:
         """How the policy did in play, beside the baseline, and where its files are."""
         winner, beside = outcome.winner, outcome.beside
-        self._say(f"  in play    {'return':>14}{'length':>14}{'off by m/s':>15}{'off by rad/s':>15}{'fell':>12}")
-        for each in (winner, *([beside] if beside else [])):
-            self._say("  " + _figures(each))
+        self._figures(winner, *([beside] if beside else []))
         self._say(f"  checkpoint {escape(shown(paths.checkpoint))} ({escape(title(winner.trial, winner.checkpoint))})")
         self._say(f"  policy     {escape(shown(paths.onnx))} ({paths.torchscript.name}, {paths.description.name})")
         video = f"none: {outcome.no_video}" if outcome.no_video else shown(paths.video)
         self._say(f"  video      {escape(video)}")
+
+    def playing(self, what: str, on: str, how: str) -> None:
+        """A checkpoint is about to play: which one, where, and how long."""
+        self._say(f"[bold]{escape(what)}[/] on {escape(on)}")
+        self._event(escape(how))
+
+    @contextlib.contextmanager
+    def bar(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """While entered, a bar where there is a terminal; takes how many steps are done, and how many there are."""
+        with Progress(
+            BarColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not live.is_terminal(self._console),
+        ) as progress:
+            task = progress.add_task(what, total=None)
+
+            def move(done: int, steps: int) -> None:
+                progress.update(task, completed=done, total=steps, description=f"{what}, {done} of {steps} steps")
+
+            yield move
+
+    def played(self, evaluation: Evaluation, file: Path) -> None:
+        """Each episode of a play, their figures together, and the file that keeps both."""
+        episodes = [episode for episodes in evaluation.episodes.values() for episode in episodes]
+        self._say(f"  {'env':>3}{'return':>10}{'length':>8}{'off by m/s':>12}{'off by rad/s':>14}  ended by")
+        for each in episodes:
+            end = "a fall" if each.fell else "the end of the play" if each.cut_off else "time-out"
+            self._say(
+                f"  {each.env:>3}{each.total_reward:>10.2f}{each.length:>8}{each.lin_vel_rmse:>12.3f}"
+                f"{each.ang_vel_rmse:>14.3f}  {end}"
+            )
+        self._figures(evaluation)
+        self._say(f"  evaluation {escape(shown(file))}")
+
+    def filmed(self, video: Path) -> None:
+        """The film of a play is complete."""
+        self._say(f"  video      {escape(shown(video))}")
+
+    def viewing(self, address: str) -> None:
+        """The viewer is open: in a window, or at an address of this machine."""
+        if address:
+            port = address.rpartition(":")[2]
+            self._event(
+                f"[bold]Open {address}[/] in a browser; on another machine after ssh -L {port}:127.0.0.1:{port}"
+            )
+        self._event("Ctrl-C ends it")
+
+    def _figures(self, *evaluations: Evaluation) -> None:
+        """A table of how policies did in play."""
+        self._say(f"  in play    {'return':>14}{'length':>14}{'off by m/s':>15}{'off by rad/s':>15}{'fell':>12}")
+        for evaluation in evaluations:
+            self._say("  " + _row(evaluation))
 
     def _event(self, text: str) -> None:
         self._say(f"[dim]{clock(time.monotonic() - self._began)}[/]  {text}")
@@ -132,7 +188,7 @@ class Terminal:
         self._console.print(text)
 
 
-def _figures(evaluation: Evaluation) -> str:
+def _row(evaluation: Evaluation) -> str:
     overall, spread = evaluation.overall(), evaluation.spread()
 
     def cell(name: str, decimals: int) -> str:
