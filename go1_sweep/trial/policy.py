@@ -16,6 +16,7 @@ from tensordict import TensorDict
 
 from go1_sweep import protocol
 from go1_sweep.simulators.base import Simulator, TaskConfig
+from go1_sweep.trial import torch_settings
 
 
 class PolicyError(Exception):
@@ -54,6 +55,7 @@ def playing(
         ConfigError: there is no such task, or it does not take the parameters.
     """
     weights = read_actor(Path(policy.checkpoint))
+    torch_settings.configure(deterministic=False)
     config = simulator.load_config(simulator.resolve(policy.task), play=True)
     simulator.apply(config, policy.parameters)
     simulator.apply(config, {"num_envs": num_envs})
