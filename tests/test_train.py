@@ -196,7 +196,10 @@ def test_a_checkpoint_of_other_observations_is_told_with_both_sizes(train, tmp_p
     of_mjlab = ("--simulator", "mjlab", "--num_envs", "2", "--max_iterations", "2", "--cpu")
     code, _, err = train("--checkpoint", str(run / "model_1.pt"), *of_mjlab).finish()
     assert code == 2
-    assert err.endswith("model_1.pt takes observations of 3 numbers, and Mjlab-Velocity-Flat-Unitree-Go1 gives 48\n")
+    assert err.endswith(
+        "model_1.pt takes observations of 3 numbers, and Mjlab-Velocity-Flat-Unitree-Go1 gives 48; "
+        "it gives actions of 2 numbers, and Mjlab-Velocity-Flat-Unitree-Go1 takes 12\n"
+    )
     assert runs(tmp_path) == [run]
 
 
