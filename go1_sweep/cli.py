@@ -116,7 +116,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--resume", action="store_true", help="go on with the task's newest run in logs/rsl_rl")
     start.add_argument("--checkpoint", type=Path, help="go on from this one")
     _add_device(parser)
-    parser.add_argument("--headless", action="store_true", help="without a window, as always")
+    window = parser.add_mutually_exclusive_group()
+    window.add_argument("--gui", action="store_true", help="show the training in the simulator's viewer; slow")
+    window.add_argument("--headless", action="store_false", dest="gui", help="show nothing (the default)")
     parser.add_argument("--deterministic", action="store_true", help="slower, and as repeatable as torch can be")
     parser.add_argument(
         "--set",
@@ -219,6 +221,7 @@ def _train(options: argparse.Namespace) -> None:
         checkpoint=options.checkpoint,
         device=options.device,
         deterministic=options.deterministic,
+        gui=options.gui,
         parameters=dict(parsed(each) for each in options.overrides),
     )
     train(wanted, Console(highlight=False, soft_wrap=True))

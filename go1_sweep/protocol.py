@@ -136,6 +136,7 @@ class Train:
         metric: the column of ``logs.csv`` that the score averages, over ``window`` iterations; empty: no score.
         checkpoint: to go on from; what ``logs.csv`` has beyond it is dropped. Empty: from the beginning.
         deterministic: slower, and without choices that may fall out otherwise the next time.
+        viewer: that shows the training: ``window``, ``browser``, or none.
     """
 
     trial: str
@@ -150,6 +151,7 @@ class Train:
     window: int
     checkpoint: str = ""
     deterministic: bool = False
+    viewer: str = ""
 
 
 @dataclass(frozen=True)

@@ -118,14 +118,14 @@ class View:
     Attributes:
         seed: of the envs.
         steps: after which the viewer closes itself; 0: never.
-        in_window: on this machine's screen; else in a browser.
+        viewer: ``window`` or ``browser``.
     """
 
     policy: Policy
     num_envs: int
     seed: int
     steps: int
-    in_window: bool
+    viewer: str
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, shown
 from go1_sweep.spec import FinalSpec, Spec
 from go1_sweep.trials_table import TrialRecord
-from go1_sweep.wording import COLORS, clock, in_play, number, title, value
+from go1_sweep.wording import COLORS, clock, in_play, number, opened_at, title, value
 
 if TYPE_CHECKING:
     from go1_sweep.sweep.final import Outcome
@@ -169,10 +169,7 @@ class Terminal:
     def viewing(self, address: str) -> None:
         """The viewer is open: in a window, or at an address of this machine."""
         if address:
-            port = address.rpartition(":")[2]
-            self._event(
-                f"[bold]Open {address}[/] in a browser; on another machine after ssh -L {port}:127.0.0.1:{port}"
-            )
+            self._event(opened_at(address))
         self._event("Ctrl-C ends it")
 
     def _figures(self, *evaluations: Evaluation) -> None:

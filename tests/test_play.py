@@ -306,7 +306,7 @@ def test_a_reset_begins_new_episodes_and_gives_observations_as_a_step_does(simul
 
 def test_the_viewer_shows_a_policy_for_as_long_as_it_is_told(simulator, policy):
     opened: list[str] = []
-    request = protocol.View(policy, 2, 3, steps=2, in_window=False)
+    request = protocol.View(policy, 2, 3, steps=2, viewer="browser")
     if simulator.name == "fake":
         with pytest.raises(ConfigError, match="fake has no viewer"):
             view(simulator, request, "cpu", opened.append)

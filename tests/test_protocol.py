@@ -35,11 +35,13 @@ EXAMPLES = [
     ),
     protocol.Film(POLICY, 7, 500, 2, "/runs/best/video.mp4"),
     protocol.Export(POLICY, "/runs/best", {"sweep": "flat", "trial": "0003"}),
-    protocol.View(POLICY, 50, 7, 0, True),
+    protocol.View(POLICY, 50, 7, 0, "window"),
     protocol.Working(20, 1000),
     protocol.Viewing("http://127.0.0.1:8080"),
     protocol.Finished(),
     protocol.Refused("model_3.pt is no checkpoint", True),
+    protocol.Inspect("model_1.pt"),
+    protocol.Inspected(Progress(1, 96, 0.5, None), "is no checkpoint"),
 ]
 REPORT = json.loads(encode(EXAMPLES[7]))
 

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import signal
+import urllib.request
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ import yaml
 from conftest import Command, start, wait_for
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_play import older
 
 from go1_sweep import checkpoint, protocol, simulators
 from go1_sweep.paths import TrialPaths
@@ -177,6 +179,32 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(train, tmp_path, ar
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert not (tmp_path / "logs").exists()
+
+
+def test_a_checkpoint_of_an_older_rsl_rl_is_trained_further_from_its_iteration(train, tmp_path):
+    assert train(*FAKE, "--max_iterations", "2").finish()[0] == 0
+    content = torch.load(runs(tmp_path)[0] / "model_2.pt", weights_only=True)
+    torch.save(older(content | {"infos": None}, rsl_rl=3), tmp_path / "old.pt")
+    code, _, err = train(*FAKE, "--checkpoint", "old.pt", "--max_iterations", "4").finish()
+    assert (code, err) == (0, "")
+    assert column(runs(tmp_path)[1], "iteration") == ["3", "4"]
+
+
+def test_training_can_be_watched_in_a_browser(tmp_path):
+    pytest.importorskip("mjlab")
+    no_screen = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    command = start("train", *GO1, "--gui", "--set", "num_steps_per_env=2", cwd=tmp_path, env=no_screen)
+    assert command.process.stdout
+    said: list[str] = []
+    while not (address := re.search(r"http://127\.0\.0\.1:\d+", "".join(said))):
+        said.append(command.process.stdout.readline())
+        assert said[-1], said
+    assert "warning: showing the training slows it down" in "".join(said)
+    wait_for_rows(tmp_path, 1, 120)
+    with urllib.request.urlopen(address[0], timeout=20) as page:
+        assert b"<html" in page.read()
+    os.killpg(command.process.pid, signal.SIGINT)
+    assert command.finish()[0] == 130
 
 
 @pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="there is a GPU here")

@@ -16,6 +16,7 @@ policy's actions in place of ``learn``. Several envs are made one after the othe
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import fnmatch
@@ -266,6 +267,16 @@ class Simulator(ABC):
             in_window: on this machine's screen; else in a browser.
             steps: after which the viewer closes itself; 0: never.
             opened: called when there is something to see, with the address for a browser.
+
+        Raises:
+            ConfigError: the simulator has no viewer.
+        """
+        raise ConfigError(f"{self.name} has no viewer")
+
+    def watching(
+        self, env: VecEnv, *, in_window: bool, opened: Callable[[str], None]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Show what the env does, while it is entered and somebody else steps it; arguments as in ``view``.
 
         Raises:
             ConfigError: the simulator has no viewer.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +19,7 @@ from mjlab.rl import MjlabOnPolicyRunner, RslRlVecEnvWrapper
 from mjlab.tasks import registry
 from mjlab.tasks.velocity.mdp import UniformVelocityCommand
 from mjlab.viewer import NativeMujocoViewer, ViserPlayViewer
-from mjlab.viewer.base import EnvProtocol
+from mjlab.viewer.base import BaseViewer, EnvProtocol, PolicyProtocol
 from rsl_rl.env import VecEnv
 from rsl_rl.models import MLPModel
 from rsl_rl.runners import OnPolicyRunner
@@ -162,19 +164,31 @@ class Mjlab(Simulator):
         )
 
     def view(self, env: VecEnv, actor: MLPModel, *, in_window: bool, steps: int, opened: Callable[[str], None]) -> None:
-        """MuJoCo's own window, or viser's page; that can steer the robots, so only this machine may open it."""
-        shown = cast(EnvProtocol, env)
-        if in_window:
-            opened("")
-            NativeMujocoViewer(shown, actor).run(steps or None, catch_sigint=False)
-            return
-        server = ViserServer(host="127.0.0.1", label="go1_sweep", verbose=False)  # on the next free port from 8080
-        try:
-            viewer = ViserPlayViewer(shown, actor, viser_server=server)
-            opened(f"http://127.0.0.1:{server.get_port()}")
+        """MuJoCo's own window, or viser's page."""
+        with _viewer(env, actor, in_window, opened) as viewer:
             viewer.run(steps or None, catch_sigint=False)
-        finally:
-            server.stop()
+
+    @contextlib.contextmanager
+    def watching(self, env: VecEnv, *, in_window: bool, opened: Callable[[str], None]) -> Iterator[None]:
+        """The same viewers, brought up to date by the env's own steps."""
+
+        def step_and_show(actions: torch.Tensor) -> Any:
+            nonlocal shown_at
+            result = step(actions)
+            if time.monotonic() - shown_at >= viewer.frame_time and viewer.is_running():
+                viewer.sync_env_to_viewer()
+                shown_at = time.monotonic()
+            return result
+
+        step, shown_at = env.step, 0.0
+        with _viewer(env, _nobody, in_window, opened) as viewer:
+            viewer.setup()
+            env.step = step_and_show
+            try:
+                yield
+            finally:
+                env.step = step
+                viewer.close()
 
     def save(self, runner: OnPolicyRunner, path: Path, infos: dict[str, Any] | None = None) -> None:
         """Mjlab's checkpoint without the ONNX file that its Go1 runner exports at every save."""
@@ -222,6 +236,26 @@ def _velocity_command(env: VecEnv) -> UniformVelocityCommand:
         if isinstance(term, UniformVelocityCommand):
             return term
     raise ConfigError("the task has no velocity command, so that nothing says how well its robot follows")
+
+
+@contextlib.contextmanager
+def _viewer(env: VecEnv, actor: PolicyProtocol, in_window: bool, opened: Callable[[str], None]) -> Iterator[BaseViewer]:
+    """A viewer that is not set up yet. A page can steer the robots, so only this machine may open it."""
+    shown = cast(EnvProtocol, env)
+    if in_window:
+        opened("")
+        yield NativeMujocoViewer(shown, actor)
+        return
+    server = ViserServer(host="127.0.0.1", label="go1_sweep", verbose=False)  # on the next free port from 8080
+    try:
+        opened(f"http://127.0.0.1:{server.get_port()}")
+        yield ViserPlayViewer(shown, actor, viser_server=server)
+    finally:
+        server.stop()
+
+
+def _nobody(obs: torch.Tensor) -> torch.Tensor:
+    raise AssertionError("somebody else steps the env")
 
 
 def _draw_plainly(env_cfg: Any, frame_size: tuple[int, int]) -> None:

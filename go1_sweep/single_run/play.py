@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from go1_sweep.evaluation import evaluation_of
 from go1_sweep.finalists import Trained
 from go1_sweep.paths import PlayPaths, PolicyPaths, SweepPaths, TrialPaths, play_of, shown
 from go1_sweep.single_run import folders
-from go1_sweep.single_run.single_worker import why_on_cpu, worker_spec
+from go1_sweep.single_run.single_worker import gl_of, viewer_of, why_on_cpu, worker_spec
 from go1_sweep.terminal import Terminal
 from go1_sweep.worker.lookup import find_simulator
 from go1_sweep.worker.player import Player
@@ -119,8 +118,7 @@ def _play(file: Path, wanted: Wanted, paths: PlayPaths, terminal: Terminal) -> N
         spec = dataclasses.replace(spec, stall_timeout=math.inf)  # who watches sees whether it hangs
     seed = wanted.seed if wanted.seed is not None else finalists.evaluation_seeds(0, 1, [trained.seed])[0]
     paths.folder.mkdir(exist_ok=True)
-    gl = "glfw" if wanted.gui and _has_screen() else "disable"
-    with contextlib.closing(Player(spec, paths.log, gl=gl)) as player, interrupts.sigterm_as_ctrl_c():
+    with contextlib.closing(Player(spec, paths.log, gl=gl_of(wanted.gui))) as player, interrupts.sigterm_as_ctrl_c():
         _start(player, spec.simulator, file, seed, wanted, terminal)
         no_video = ""
         if not wanted.gui:
@@ -131,10 +129,6 @@ def _play(file: Path, wanted: Wanted, paths: PlayPaths, terminal: Terminal) -> N
             _view(player, trained, seed, wanted, terminal)
     if no_video:
         raise UserError(f"no video: {no_video}")
-
-
-def _has_screen() -> bool:
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _start(player: Player, simulator: str, file: Path, seed: int, wanted: Wanted, terminal: Terminal) -> None:
@@ -185,7 +179,7 @@ def _view(player: Player, trained: Trained, seed: int, wanted: Wanted, terminal:
 
     try:
         answer = player.play(
-            protocol.View(trained.policy, wanted.num_envs, seed, wanted.steps or 0, in_window=_has_screen()), tell
+            protocol.View(trained.policy, wanted.num_envs, seed, wanted.steps or 0, viewer_of(wanted.gui)), tell
         )
     except KeyboardInterrupt:
         if not is_open:

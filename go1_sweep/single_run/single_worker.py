@@ -51,14 +51,14 @@ def _see_only(number: int, device: str) -> None:
 
 
 @contextlib.contextmanager
-def working(spec: WorkerSpec, log: Path) -> Iterator[tuple[WorkerProcess, protocol.Hello]]:
+def working(spec: WorkerSpec, log: Path, *, gl: str = "disable") -> Iterator[tuple[WorkerProcess, protocol.Hello]]:
     """Start the worker, and end it on every way out; what it said first.
 
     Raises:
         UserError: it does not start, or it failed meanwhile; with its last words.
     """
     try:
-        worker = spec.start(log)
+        worker = spec.start(log, gl=gl)
     except WorkerFailed as failure:
         raise UserError(str(failure)) from None
     try:
@@ -71,6 +71,17 @@ def working(spec: WorkerSpec, log: Path) -> Iterator[tuple[WorkerProcess, protoc
         raise UserError(f"{failure}{last_words}") from None
     finally:
         worker.close()
+
+
+def viewer_of(gui: bool) -> str:
+    """The viewer that shows something here: ``window``, ``browser`` where there is no screen, or none."""
+    has_screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return ("window" if has_screen else "browser") if gui else ""
+
+
+def gl_of(gui: bool) -> str:
+    """MuJoCo's OpenGL for the viewer, as in ``worker_environment``."""
+    return "glfw" if viewer_of(gui) == "window" else "disable"
 
 
 def why_on_cpu(hello: protocol.Hello, device: str) -> str:

@@ -16,8 +16,9 @@ from go1_sweep.finalists import trained
 from go1_sweep.paths import TrialPaths, shown
 from go1_sweep.single_run.folders import new_run
 from go1_sweep.single_run.progress_line import GIB, ProgressLine
-from go1_sweep.single_run.single_worker import STALL_TIMEOUT, why_on_cpu, worker_spec, working
+from go1_sweep.single_run.single_worker import STALL_TIMEOUT, gl_of, viewer_of, why_on_cpu, worker_spec, working
 from go1_sweep.single_run.train_plan import Plan, Questions, Wanted, plan
+from go1_sweep.wording import opened_at
 from go1_sweep.worker.lookup import find_simulator
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess
 
@@ -43,9 +44,11 @@ def train(wanted: Wanted, console: Console) -> None:
     simulator = find_simulator(wanted.simulator or (beside.simulator if beside else "auto"))
     spec = worker_spec(simulator, wanted.device)
     with tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch, interrupts.sigterm_as_ctrl_c():
-        with working(spec, Path(scratch, "worker.log")) as (worker, hello):
+        with working(spec, Path(scratch, "worker.log"), gl=gl_of(wanted.gui)) as (worker, hello):
             if why := why_on_cpu(hello, wanted.device):
                 warn(f"{why}: training on the CPU, where more than some 32 envs take minutes an iteration")
+            if wanted.gui:
+                warn("showing the training slows it down: watch a checkpoint with play --gui instead")
             todo = plan(wanted, Questions(worker, spec.stall_timeout), warn)
             if todo.checkpoint and todo.begin.iterations >= todo.max_iterations:
                 done = f"{shown(todo.checkpoint)} has {todo.begin.iterations} of {todo.max_iterations} iterations"
@@ -56,7 +59,10 @@ def train(wanted: Wanted, console: Console) -> None:
             ended = run.attempt(worker)
         while ended.state == "infeasible":
             run.halve(ended.why)
-            with working(spec, run.paths.worker_log) as (worker, _):  # a fresh one: the other held memory
+            with working(spec, run.paths.worker_log, gl=gl_of(wanted.gui)) as (
+                worker,
+                _,
+            ):  # a fresh one: the other held memory
                 ended = run.attempt(worker)
     run.conclude(ended)
 
@@ -83,6 +89,7 @@ class _Run:
             window=1,
             checkpoint=str(todo.checkpoint or ""),
             deterministic=wanted.deterministic,
+            viewer=viewer_of(wanted.gui),
         )
 
     def announce(self, simulator: str, hello: protocol.Hello) -> None:
@@ -115,6 +122,8 @@ class _Run:
                         worker.send(protocol.Continue(request.trial))
                     elif isinstance(message, protocol.Started):
                         self._free = _free(message.gpu_memory)
+                    elif isinstance(message, protocol.Viewing) and message.address:
+                        self._console.print(opened_at(message.address))
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted{self._how_to_go_on()}") from None
         except WorkerFailed as failure:

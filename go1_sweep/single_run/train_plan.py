@@ -35,6 +35,7 @@ class Wanted:
         checkpoint: go on from this one.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
         deterministic: see ``protocol.Train``.
+        gui: whether to show the training in the simulator's viewer.
         parameters: by neutral name or raw path.
     """
 
@@ -47,6 +48,7 @@ class Wanted:
     checkpoint: Path | None = None
     device: str = "auto"
     deterministic: bool = False
+    gui: bool = False
     parameters: dict[str, Value] = field(default_factory=dict)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from rsl_rl.runners import OnPolicyRunner
 
 from go1_sweep.protocol import Progress
@@ -27,9 +29,7 @@ def progress_of(path: Path) -> Progress:
     Raises:
         PolicyError: it is no checkpoint that can be trained further.
     """
-    content = _read(path)
-    ours = _ours(content)
-    return Progress(**ours["progress"]) if ours else Progress(iterations=content["iter"])
+    return _progress(_read(path))
 
 
 def resume(simulator: Simulator, runner: OnPolicyRunner, task_id: str, path: Path) -> Progress:
@@ -46,14 +46,16 @@ def resume(simulator: Simulator, runner: OnPolicyRunner, task_id: str, path: Pat
     content = _read(path)
     check_fits(path, content["actor_state_dict"], runner.alg.get_policy().state_dict(), task_id)
     configured = runner.alg.learning_rate
-    runner.load(str(path), map_location=str(runner.device))  # unpickles, which the check above has made safe
+    with tempfile.NamedTemporaryFile(suffix=".pt") as file:  # rsl_rl takes files alone, of its own version
+        torch.save(content, file.name)
+        runner.load(file.name, map_location=str(runner.device))
     if runner.alg.schedule == "fixed":
         for group in runner.alg.optimizer.param_groups:
             group["lr"] = configured
     runner.alg.learning_rate = runner.alg.optimizer.param_groups[0]["lr"]
     ours = _ours(content)
     simulator.restore_curriculum(runner.env, ours["curriculum"] if ours else {})
-    progress = progress_of(path)
+    progress = _progress(content)
     runner.current_learning_iteration = progress.iterations
     runner.logger.tot_timesteps, runner.logger.tot_time = progress.env_steps, progress.train_seconds
     return progress
@@ -65,6 +67,11 @@ def _read(path: Path) -> dict[str, Any]:
     if missing:
         raise PolicyError(f"{path} can be played, but not trained further: it has no {', '.join(sorted(missing))}")
     return content
+
+
+def _progress(content: dict[str, Any]) -> Progress:
+    ours = _ours(content)
+    return Progress(**ours["progress"]) if ours else Progress(iterations=content["iter"])
 
 
 def _ours(content: dict[str, Any]) -> dict[str, Any]:

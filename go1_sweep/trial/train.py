@@ -158,8 +158,19 @@ class _Training:
         runner.logger.log = log_and_report
         in_iterations = self._request.budget_unit == "iterations"
         iterations = int(self._request.budget_max) - begin if in_iterations else ENDLESS
-        runner.learn(iterations, init_at_random_ep_len=True)
+        with self._watching():
+            runner.learn(iterations, init_at_random_ep_len=True)
         raise _Over("failed", "runner.learn returned before the budget was used")
+
+    def _watching(self) -> contextlib.AbstractContextManager[None]:
+        if not self._request.viewer:
+            return contextlib.nullcontext()
+        assert self._env is not None
+        return self._simulator.watching(
+            self._env,
+            in_window=self._request.viewer == "window",
+            opened=lambda address: self._link.send(protocol.Viewing(address)),
+        )
 
     def _after_iteration(self, runner: OnPolicyRunner, *, is_last: bool) -> None:
         assert self._log is not None

@@ -24,4 +24,4 @@ def view(simulator: Simulator, request: protocol.View, device: str, opened: Call
     """
     with playing(simulator, request.policy, num_envs=request.num_envs, seed=request.seed, device=device) as play:
         reset(play.env)
-        simulator.view(play.env, play.actor, in_window=request.in_window, steps=request.steps, opened=opened)
+        simulator.view(play.env, play.actor, in_window=request.viewer == "window", steps=request.steps, opened=opened)
