@@ -201,5 +201,6 @@ def test_a_task_picks_the_newest_run_that_was_trained_on_it(here):
     make_run(here, "2026-01-03_00-00-00", [], task="rough")
     assert newest(None) == (flat / "model_2.pt").relative_to(here)
     assert newest("rough") == newest("Fake-Rough-Unitree-Go1") == (rough / "model_10.pt").relative_to(here)
+    assert newest("Isaac-Velocity-Rough-Unitree-Go1-v0") == newest("rough")
     with pytest.raises(BadInput, match="No checkpoint found of the task 'stairs'"):
         newest("stairs")

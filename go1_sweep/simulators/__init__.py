@@ -19,17 +19,45 @@ class Entry:
         class_name: the class, a ``Simulator``.
         requires: a module that is there where the simulator is installed.
         install: the command that installs it.
+        rough: the id of the Go1's task on rough terrain.
+        flat: the id of its task on flat ground.
     """
 
     module: str
     class_name: str
     requires: str
     install: str
+    rough: str
+    flat: str
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Short and foreign names of tasks (``flat``, ``rough``, Isaac Lab's ids) -> the simulator's own id."""
+        isaaclab = {
+            f"Isaac-Velocity-{kind}-Unitree-Go1{variant}-v0": task_id
+            for kind, task_id in (("Rough", self.rough), ("Flat", self.flat))
+            for variant in ("", "-Play")
+        }
+        return {"rough": self.rough, "flat": self.flat, **isaaclab}
 
 
 SIMULATORS = {
-    "mjlab": Entry("go1_sweep.simulators.mjlab", "Mjlab", "mjlab", "pip install 'go1_sweep[mjlab]'"),
-    "fake": Entry("go1_sweep.simulators.fake", "Fake", "rsl_rl", "pip install 'go1_sweep[mjlab]'"),
+    "mjlab": Entry(
+        module="go1_sweep.simulators.mjlab",
+        class_name="Mjlab",
+        requires="mjlab",
+        install="pip install 'go1_sweep[mjlab]'",
+        rough="Mjlab-Velocity-Rough-Unitree-Go1",
+        flat="Mjlab-Velocity-Flat-Unitree-Go1",
+    ),
+    "fake": Entry(
+        module="go1_sweep.simulators.fake",
+        class_name="Fake",
+        requires="rsl_rl",
+        install="pip install 'go1_sweep[mjlab]'",
+        rough="Fake-Rough-Unitree-Go1",
+        flat="Fake-Flat-Unitree-Go1",
+    ),
 }
 
 AUTOMATIC = ("mjlab",)

@@ -33,6 +33,7 @@ from rsl_rl.models import MLPModel
 from rsl_rl.runners import OnPolicyRunner
 
 from go1_sweep.errors import did_you_mean
+from go1_sweep.simulators import SIMULATORS
 from go1_sweep.simulators.entries import ConfigError, set_entry
 
 
@@ -138,9 +139,6 @@ class Simulator(ABC):
 
     name: ClassVar[str]
 
-    aliases: ClassVar[dict[str, str]]
-    """Short and foreign task names (``flat``, ``rough``, Isaac Lab's ids) -> the registered id."""
-
     paths: ClassVar[dict[str, str]]
     """Neutral parameter name -> ``env.<path>`` or ``agent.<path>`` in this simulator's configuration."""
 
@@ -150,6 +148,11 @@ class Simulator(ABC):
     The play variant keeps its own: a trial that trained with other rewards or commands is judged by those of
     the task, as all others are.
     """
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """See ``Entry``."""
+        return SIMULATORS[self.name].aliases
 
     @abstractmethod
     def versions(self) -> dict[str, str]:

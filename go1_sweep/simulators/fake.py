@@ -196,12 +196,6 @@ class Fake(Simulator):
     """The fake simulator; on the CPU in seconds."""
 
     name = "fake"
-    aliases = {
-        "rough": "Fake-Rough-Unitree-Go1",
-        "flat": "Fake-Flat-Unitree-Go1",
-        "Isaac-Velocity-Rough-Unitree-Go1-v0": "Fake-Rough-Unitree-Go1",
-        "Isaac-Velocity-Flat-Unitree-Go1-v0": "Fake-Flat-Unitree-Go1",
-    }
     paths = {
         "num_envs": "env.num_envs",
         "num_steps_per_env": "agent.num_steps_per_env",
@@ -223,7 +217,7 @@ class Fake(Simulator):
 
     def tasks(self) -> list[str]:
         """The two tasks."""
-        return sorted({self.aliases["flat"], self.aliases["rough"]})
+        return sorted(set(self.aliases.values()))
 
     def load_config(self, task_id: str, *, play: bool = False) -> TaskConfig:
         """The default configuration."""

@@ -35,22 +35,11 @@ from go1_sweep.simulators.base import (
 )
 from go1_sweep.simulators.mjlab_interface import joint_actions, observation_terms
 
-ROUGH = "Mjlab-Velocity-Rough-Unitree-Go1"
-FLAT = "Mjlab-Velocity-Flat-Unitree-Go1"
-
 
 class Mjlab(Simulator):
     """The tasks of mjlab's registry."""
 
     name = "mjlab"
-    aliases = {
-        "rough": ROUGH,
-        "flat": FLAT,
-        "Isaac-Velocity-Rough-Unitree-Go1-v0": ROUGH,
-        "Isaac-Velocity-Flat-Unitree-Go1-v0": FLAT,
-        "Isaac-Velocity-Rough-Unitree-Go1-Play-v0": ROUGH,
-        "Isaac-Velocity-Flat-Unitree-Go1-Play-v0": FLAT,
-    }
     paths = {
         "num_envs": "env.scene.num_envs",
         "num_steps_per_env": "agent.num_steps_per_env",

@@ -14,6 +14,7 @@ from go1_sweep.errors import BadInput, UserError
 from go1_sweep.evaluation import evaluation_of
 from go1_sweep.finalists import Trained
 from go1_sweep.paths import PlayPaths, PolicyPaths, SweepPaths, TrialPaths, play_of, shown
+from go1_sweep.simulators import SIMULATORS
 from go1_sweep.single_run import folders
 from go1_sweep.single_run.single_worker import gl_of, viewer_of, why_on_cpu, worker_spec
 from go1_sweep.terminal import Terminal
@@ -80,7 +81,7 @@ def newest(task: str | None) -> Path:
     """
     for run in reversed(folders.runs()):
         found = run.checkpoints()
-        if found and (task is None or task in _tasks(found[-1])):
+        if found and (task is None or _is_of(found[-1], task)):
             return found[-1]
     of_task = f" of the task '{task}'" if task else ""
     raise BadInput(
@@ -89,13 +90,14 @@ def newest(task: str | None) -> Path:
     )
 
 
-def _tasks(file: Path) -> tuple[str, ...]:
-    """The names of the task that a checkpoint was trained on, as far as they are known."""
+def _is_of(file: Path, task: str) -> bool:
+    """Whether the checkpoint was trained on the task, under whatever name, as far as that is known."""
     try:
         trained = finalists.trained(file)
     except BadInput:
-        return ()
-    return trained.policy.task, trained.task_id
+        return False
+    simulator = SIMULATORS.get(trained.simulator)
+    return trained.task_id == (simulator.aliases.get(task, task) if simulator else task)
 
 
 def _named(path: Path) -> Path:
