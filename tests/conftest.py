@@ -108,7 +108,26 @@ def start(*arguments: str, cwd: Path | None = None, env: dict[str, str] | None =
         env={**os.environ, **(env or {}), MARK: mark},
         start_new_session=True,
     )
-    return Command(process, mark)
+    command = Command(process, mark)
+    _STARTED.append(command)
+    return command
+
+
+_STARTED: list[Command] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_command_outlives_its_test() -> Iterator[None]:
+    """A test that fails while its command runs would leave that to all others."""
+    first = len(_STARTED)
+    yield
+    for command in _STARTED[first:]:
+        if command.process.poll() is None:
+            command.process.kill()
+            for process in command.descendants():
+                process.kill()
+            command.process.communicate()
+    del _STARTED[first:]
 
 
 SMALL: dict[str, Any] = {
