@@ -30,10 +30,12 @@ def twice(stop: Callable[[], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def sigterm_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM raises ``KeyboardInterrupt``, as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def raising() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise ``KeyboardInterrupt``: both, also where a shell began us with Ctrl-C ignored (``&``)."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

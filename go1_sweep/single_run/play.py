@@ -120,7 +120,7 @@ def _play(file: Path, wanted: Wanted, paths: PlayPaths, terminal: Terminal) -> N
         spec = dataclasses.replace(spec, stall_timeout=math.inf)  # who watches sees whether it hangs
     seed = wanted.seed if wanted.seed is not None else finalists.evaluation_seeds(0, 1, [trained.seed])[0]
     paths.folder.mkdir(exist_ok=True)
-    with contextlib.closing(Player(spec, paths.log, gl=gl_of(wanted.gui))) as player, interrupts.sigterm_as_ctrl_c():
+    with contextlib.closing(Player(spec, paths.log, gl=gl_of(wanted.gui))) as player, interrupts.raising():
         _start(player, spec.simulator, file, seed, wanted, terminal)
         no_video = ""
         if not wanted.gui:

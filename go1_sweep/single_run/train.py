@@ -43,7 +43,7 @@ def train(wanted: Wanted, console: Console) -> None:
     beside = trained(wanted.checkpoint, wanted.task) if wanted.checkpoint else None
     simulator = find_simulator(wanted.simulator or (beside.simulator if beside else "auto"))
     spec = worker_spec(simulator, wanted.device)
-    with tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch, interrupts.sigterm_as_ctrl_c():
+    with tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch, interrupts.raising():
         with working(spec, Path(scratch, "worker.log"), gl=gl_of(wanted.gui)) as (worker, hello):
             if why := why_on_cpu(hello, wanted.device):
                 warn(f"{why}: training on the CPU, where more than some 32 envs take minutes an iteration")

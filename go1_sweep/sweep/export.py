@@ -82,7 +82,7 @@ def export(target: Path, out: Path, wanted: Wanted, terminal: Terminal) -> None:
         _new_folder(out),
         tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
         local_ray(scratch),
-        interrupts.sigterm_as_ctrl_c(),  # last: Ray has a handler of its own
+        interrupts.raising(),  # last: Ray has a handler of its own
     ):
         # The sweep may have run on another machine: what this one has is what counts.
         stall_timeout = (source.spec.resources if source.spec else ResourcesSpec()).stall_timeout

@@ -75,7 +75,7 @@ def _run(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal, scratc
         ended, phase = NoTrialSucceeded(f"no trial succeeded; see {where}"), "failed"
     else:
         try:
-            with interrupts.sigterm_as_ctrl_c():
+            with interrupts.raising():
                 candidates = candidates_of(spec, paths, records, terminal.note)
                 outcome = final.run(final.stage_of(spec, paths, records, slots), candidates, terminal)
         except KeyboardInterrupt:
