@@ -112,14 +112,15 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-envs", type=_count, help="side by side (default: 4096)")
     parser.add_argument("--max-iterations", type=_count, help="in all, resumed ones included (default: 1500)")
     parser.add_argument("--seed", type=_seed, help="of everything random (default: 42)")
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument("--resume", action="store_true", help="go on with the task's newest run in logs/rsl_rl")
-    start.add_argument("--checkpoint", type=Path, help="go on from this one")
+    parser.add_argument("--resume", action="store_true", help="go on with the task's newest run in logs/rsl_rl")
+    parser.add_argument("--checkpoint", type=Path, help="go on from this one, or from the highest in this folder")
     _add_device(parser)
     window = parser.add_mutually_exclusive_group()
     window.add_argument("--gui", action="store_true", help="show the training in the simulator's viewer; slow")
     window.add_argument("--headless", action="store_false", dest="gui", help="show nothing (the default)")
-    parser.add_argument("--deterministic", action="store_true", help="slower, and as repeatable as torch can be")
+    parser.add_argument(
+        "--deterministic", action=argparse.BooleanOptionalAction, help="slower, and as repeatable as torch can be"
+    )
     parser.add_argument(
         "--set",
         metavar="PARAMETER=V",
@@ -149,7 +150,9 @@ def _add_play(play: argparse.ArgumentParser) -> None:
     play.add_argument("--video", action="store_true", help="film one robot as well")
     play.add_argument("--video-length", type=_count, default=500, help="steps of the film (default: 500, 10 s)")
     play.add_argument("--video-interval", type=_count, default=1, help="every n-th step is a picture (default: 1)")
-    play.add_argument("--gui", action="store_true", help="watch in the simulator's viewer instead, until Ctrl-C")
+    window = play.add_mutually_exclusive_group()
+    window.add_argument("--gui", action="store_true", help="watch in the simulator's viewer instead, until Ctrl-C")
+    window.add_argument("--headless", action="store_false", dest="gui", help="watch nothing (the default)")
     play.set_defaults(command=_play)
 
 
@@ -205,8 +208,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
+    from go1_sweep.console import lasting
     from go1_sweep.parameters import parsed
     from go1_sweep.single_run.train import train
     from go1_sweep.single_run.train_plan import Wanted
@@ -224,7 +226,7 @@ def _train(options: argparse.Namespace) -> None:
         gui=options.gui,
         parameters=dict(parsed(each) for each in options.overrides),
     )
-    train(wanted, Console(highlight=False, soft_wrap=True))
+    train(wanted, lasting())
 
 
 def _play(options: argparse.Namespace) -> None:

@@ -127,6 +127,7 @@ class Trained:
         seed: of its training, if that is known.
         task_id: that it was trained on, if that is known.
         max_iterations: that its training was to have in all, if that is known.
+        deterministic: see ``protocol.Train``; ``None``: not known.
         origin: of an exported checkpoint, what its ``policy.json`` says of it.
     """
 
@@ -135,6 +136,7 @@ class Trained:
     seed: int | None = None
     task_id: str = ""
     max_iterations: int | None = None
+    deterministic: bool | None = None
     origin: dict[str, str] = field(default_factory=dict)
 
 
@@ -157,7 +159,13 @@ def trained(file: Path, task: str | None = None) -> Trained:
     origin = {key: content[key] for key in ("sweep", "trial", "checkpoint") if "sha256" in content and key in content}
     max_iterations = content["budget_max"] if content.get("budget_unit") == "iterations" else None
     return Trained(
-        policy, content["simulator"], content.get("seed"), content.get("task_id", ""), max_iterations, origin
+        policy=policy,
+        simulator=content["simulator"],
+        seed=content.get("seed"),
+        task_id=content.get("task_id", ""),
+        max_iterations=max_iterations,
+        deterministic=content.get("deterministic"),
+        origin=origin,
     )
 
 

@@ -1,4 +1,4 @@
-"""Tells whether a sweep runs: its driver holds a lock, which the system takes back however the driver ends."""
+"""Tells whether a sweep or a run goes on: its driver holds a lock, which the system takes back however it ends."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ import fcntl
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
+
+LOOKS = 20
 
 
 @dataclass(frozen=True)
 class Driver:
-    """The process that runs, or ran, a sweep.
+    """The process that runs, or ran, a sweep or a single training.
 
     Attributes:
         started: when it began, UTC, ISO 8601.
-        slots: how many trials run side by side.
+        slots: how many trainings run side by side.
     """
 
     pid: int
@@ -33,14 +37,24 @@ def held(path: Path, slots: int) -> Iterator[None]:
     """Hold the lock, in a file that says who does; the file stays.
 
     Raises:
+        BlockingIOError: another process holds it.
         OSError: the file cannot be written, or its file system has no locks.
     """
-    with open(path, "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # waits for nobody but an `is_held` that looks just now
+    with open(path, "a", encoding="utf-8") as file:
+        _lock(file)
+        file.truncate(0)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         json.dump(asdict(Driver(os.getpid(), platform.node(), started, slots)), file)
         file.flush()
         yield
+
+
+def _lock(file: TextIO) -> None:
+    for _ in range(LOOKS):  # an `is_held` that looks just now is soon over
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.01)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_held(path: Path) -> bool:

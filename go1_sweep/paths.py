@@ -37,6 +37,11 @@ class TrialPaths:
         return self.folder / "progress.jsonl"
 
     @property
+    def lock(self) -> Path:
+        """Of a single training: locked by its driver as long as it lives."""
+        return self.folder / ".lock"
+
+    @property
     def worker_log(self) -> Path:
         """All output of the simulator worker, rsl_rl's and the simulator's own included."""
         return self.folder / "worker.log"
@@ -129,9 +134,9 @@ class PlayPaths:
         return self.folder / f"evaluation_{checkpoint}_{self.stamp}.json"
 
 
-def play_of(checkpoint: Path, stamp: str) -> PlayPaths:
-    """Of a checkpoint that is played now."""
-    return PlayPaths(checkpoint.parent / "play", stamp)
+def play_folder(checkpoint: Path) -> Path:
+    """Where plays of the checkpoint leave their files."""
+    return checkpoint.parent / "play"
 
 
 @dataclass(frozen=True)

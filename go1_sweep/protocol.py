@@ -38,7 +38,7 @@ from go1_sweep.protocol_jobs import (  # noqa: F401  (a part of the protocol, in
 )
 
 VERSION = 1
-MAX_LINE = 4_000_000
+MAX_LINE = 32_000_000
 """Bytes; a longer line is not ours."""
 
 

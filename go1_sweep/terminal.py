@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from go1_sweep import live
+from go1_sweep.console import lasting
 from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, shown
 from go1_sweep.spec import FinalSpec, Spec
@@ -40,7 +41,7 @@ class Terminal:
     """Prints to stdout; in color and with styles only where that is a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._console = console or lasting()
         self._began = time.monotonic()
         self._budget_unit = ""
         self._budget_max = 0.0

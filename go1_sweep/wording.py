@@ -42,7 +42,7 @@ def in_play(summary: dict[str, Any]) -> str:
 def opened_at(address: str) -> str:
     """Where a viewer can be seen, ``http://HOST:PORT`` of this machine."""
     port = address.rpartition(":")[2]
-    return f"[bold]Open {address}[/] in a browser; on another machine after ssh -L {port}:127.0.0.1:{port}"
+    return f"Open {address} in a browser; on another machine after ssh -L {port}:127.0.0.1:{port}"
 
 
 def value(value: Any) -> str:

@@ -8,6 +8,8 @@ import os
 import re
 import shlex
 import signal
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
 from datetime import datetime
@@ -157,9 +159,11 @@ def test_a_checkpoint_in_the_middle_of_a_run_begins_a_new_one_and_overwrites_not
     ("arguments", "message"),
     [
         (["--resume"], r"no checkpoint of Fake-Flat-Unitree-Go1 found in logs/rsl_rl/fake; train first, or name one"),
-        (["--checkpoint", "model_7.pt"], r"--checkpoint model_7.pt: there is no such file"),
+        (["--checkpoint", "model_7.pt"], r"--checkpoint model_7.pt: there is no such file or folder"),
+        (["--checkpoint", "."], r"--checkpoint . holds no checkpoint \(model_<n>.pt or checkpoint.pt\)"),
         (["--checkpoint", "notes.txt"], r"notes.txt is no rsl_rl checkpoint: it is damaged, or another kind of file"),
-        (["--resume", "--checkpoint", "notes.txt"], r"argument --checkpoint: not allowed with argument --resume"),
+        (["--set", "env.num_envs=8"], r"num_envs and env.num_envs are the same entry of the configuration"),
+        (["--set", "agent.seed=7"], r"--set agent.seed: use --seed"),
         (["--set", "entropy_coeff=0.1"], r"--set entropy_coeff: unknown parameter; did you mean 'entropy_coef'\?"),
         (["--set", "learning_rate=fast"], r"--set learning_rate: expected a number"),
         (
@@ -185,8 +189,11 @@ def test_a_checkpoint_of_an_older_rsl_rl_is_trained_further_from_its_iteration(t
     assert train(*FAKE, "--max_iterations", "2").finish()[0] == 0
     content = torch.load(runs(tmp_path)[0] / "model_2.pt", weights_only=True)
     torch.save(older(content | {"infos": None}, rsl_rl=3), tmp_path / "old.pt")
-    code, _, err = train(*FAKE, "--checkpoint", "old.pt", "--max_iterations", "4").finish()
+    (tmp_path / "x[bold]").mkdir()
+    (tmp_path / "old.pt").rename(tmp_path / "x[bold]" / "model_2.pt")
+    code, out, err = train(*FAKE, "--checkpoint", "x[bold]", "--max_iterations", "4").finish()
     assert (code, err) == (0, "")
+    assert "from x[bold]/model_2.pt" in out
     assert column(runs(tmp_path)[1], "iteration") == ["3", "4"]
 
 
@@ -241,6 +248,61 @@ def test_a_checkpoint_that_does_not_fit_leaves_its_run_as_it_was(train, tmp_path
     assert "'mlp.0.weight' is [8, 3], and [16, 3] is expected" in err
     assert (run / "config.yaml").read_bytes() == before
     assert column(run, "iteration") == ["1"]
+
+
+def test_a_run_that_is_being_trained_is_left_alone(train, tmp_path):
+    slow = ("--max_iterations", "200", "--set", "env.step_seconds=0.02", "--set", "save_interval=1")
+    first = train(*FAKE, *slow)
+    run = wait_for_rows(tmp_path, 2, 60)
+    code, _, err = train("--simulator", "fake", "--task", "flat", "--resume", "--cpu").finish()
+    assert code == 2
+    assert f"is being trained by process {first.process.pid} on" in err
+    os.killpg(first.process.pid, signal.SIGTERM)
+    assert first.finish()[0] == 130
+    rows = column(run, "iteration")
+    assert rows == counted(len(rows))
+
+
+def test_a_stop_before_memory_runs_out_is_no_reason_to_go_on_with_less(train):
+    command = train(*FAKE, "--num_envs", "40000")
+    assert command.process.stdout
+    assert any("going on with 20000" in line for line in command.process.stdout)
+    os.killpg(command.process.pid, signal.SIGINT)
+    code, out, err = command.finish(60)
+    assert code == 130
+    assert "going on with" not in out
+    assert err.endswith("; no checkpoint was saved yet\n")
+
+
+def test_training_goes_on_when_nobody_reads_what_it_says(train, tmp_path):
+    command = train(*FAKE, "--max_iterations", "12", "--set", "env.step_seconds=0.02")
+    assert command.process.stdout
+    command.process.stdout.close()
+    assert command.process.wait(120) == 0
+    assert command.process.stderr
+    assert command.process.stderr.read() == ""
+    assert column(runs(tmp_path)[0], "iteration") == counted(12)
+    with open("/dev/full", "w") as full:
+        silent = [sys.executable, "-m", "go1_sweep", "train", *FAKE, "--max_iterations", "1"]
+        done = subprocess.run(silent, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_damaged_newest_checkpoint_and_torn_last_lines_cost_no_more_than_that(train, tmp_path):
+    small = ("--max_iterations", "4", "--set", "save_interval=2", "--deterministic")
+    assert train(*FAKE, *small).finish()[0] == 0
+    (run,) = runs(tmp_path)
+    (run / "model_4.pt").write_bytes(b"torn")
+    for name in ("logs.csv", "progress.jsonl"):
+        text = (run / name).read_text()
+        (run / name).write_text(text[: text[:-1].rfind("\n") + 2])  # the first character of the last line
+    code, out, err = train("--simulator", "fake", "--task", "flat", "--resume", "--cpu").finish()
+    assert (code, err) == (0, "")
+    assert "warning" in out
+    assert "model_4.pt is no rsl_rl checkpoint" in out
+    assert runs(tmp_path) == [run]
+    assert column(run, "iteration") == counted(4)
+    assert yaml.safe_load((run / "config.yaml").read_text())["deterministic"] is True
 
 
 def test_killed_in_the_middle_it_goes_on_without_a_gap_or_a_repeat(train, tmp_path):

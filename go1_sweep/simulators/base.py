@@ -187,10 +187,14 @@ class Simulator(ABC):
         """Set parameters, by neutral name or raw path, in place; the play variant keeps its ``test_paths``.
 
         Raises:
-            ConfigError: the configuration has no such entry, or takes another type.
+            ConfigError: the configuration has no such entry, takes another type, or it is named twice.
         """
+        names: dict[str, str] = {}
         for name, value in parameters.items():
             path = self.paths.get(name, name)
+            if path in names:
+                raise ConfigError(f"{names[path]} and {name} are the same entry of the configuration: name it one way")
+            names[path] = name
             if config.play and any(fnmatch.fnmatchcase(path, pattern) for pattern in self.test_paths):
                 continue
             root, _, rest = path.partition(".")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import itertools
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from go1_sweep.paths import TrialPaths
+from go1_sweep.errors import BadInput
+from go1_sweep.paths import PlayPaths, PolicyPaths, SweepPaths, TrialPaths, play_folder
 
 ROOT = Path("logs", "rsl_rl")
 
@@ -16,6 +19,46 @@ STAMP = "%Y-%m-%d_%H-%M-%S"
 
 _RUN = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(\d+))?(.*)")
 """A stamp, the number of a run that was not the first of its second, and what people add (rsl_rl: ``_<run_name>``)."""
+
+
+def checkpoint_at(path: Path) -> Path:
+    """The checkpoint that is meant by a file or a folder: of a run, a trial, an exported policy or a sweep.
+
+    Raises:
+        BadInput: there is none.
+        OSError: the folder cannot be read.
+    """
+    if not path.exists():
+        raise BadInput(f"--checkpoint {path}: there is no such file or folder")
+    if not path.is_dir():
+        return path
+    exported = (PolicyPaths(path).checkpoint, SweepPaths(path).best.checkpoint)
+    found = [*(file for file in exported if file.exists()), *TrialPaths(path).checkpoints()]
+    if not found:
+        raise BadInput(f"--checkpoint {path} holds no checkpoint (model_<n>.pt or {exported[0].name})")
+    return found[-1]
+
+
+def new_play(checkpoint: Path) -> PlayPaths:
+    """Where a play that starts now leaves its files, beside the checkpoint; its log is there already.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folder = play_folder(checkpoint)
+    folder.mkdir(exist_ok=True)
+    for stamp in _stamps():
+        with contextlib.suppress(FileExistsError):
+            paths = PlayPaths(folder, stamp)
+            paths.log.touch(exist_ok=False)
+            return paths
+    raise AssertionError("there is always another stamp")
+
+
+def _stamps() -> Iterator[str]:
+    """The time, for the first of its second; then with numbers."""
+    stamp = datetime.now().strftime(STAMP)
+    return itertools.chain([stamp], (f"{stamp}_{number}" for number in itertools.count(2)))
 
 
 def is_run(folder: Path) -> bool:
@@ -29,16 +72,12 @@ def new_run(experiment: str, root: Path = ROOT) -> TrialPaths:
     Raises:
         OSError: it cannot be made.
     """
-    stamp = datetime.now().strftime(STAMP)
     (root / experiment).mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        folder = root / experiment / (stamp if number == 1 else f"{stamp}_{number}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return TrialPaths(folder)
-    raise AssertionError("counted to the end")
+    for stamp in _stamps():
+        with contextlib.suppress(FileExistsError):
+            (root / experiment / stamp).mkdir()
+            return TrialPaths(root / experiment / stamp)
+    raise AssertionError("there is always another stamp")
 
 
 def runs(experiment: str | None = None, root: Path = ROOT) -> list[TrialPaths]:

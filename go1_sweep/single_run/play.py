@@ -6,14 +6,13 @@ import contextlib
 import dataclasses
 import math
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from go1_sweep import finalists, interrupts, protocol
 from go1_sweep.errors import BadInput, UserError
 from go1_sweep.evaluation import evaluation_of
 from go1_sweep.finalists import Trained
-from go1_sweep.paths import PlayPaths, PolicyPaths, SweepPaths, TrialPaths, play_of, shown
+from go1_sweep.paths import PlayPaths, shown
 from go1_sweep.simulators import SIMULATORS
 from go1_sweep.single_run import folders
 from go1_sweep.single_run.single_worker import gl_of, viewer_of, why_on_cpu, worker_spec
@@ -62,14 +61,13 @@ def play(wanted: Wanted, terminal: Terminal) -> None:
         UserError: the simulator failed, a file cannot be written, or a film was wanted and there is none.
     """
     try:
-        file = (_named(wanted.checkpoint) if wanted.checkpoint else newest(wanted.task)).absolute()
+        file = (folders.checkpoint_at(wanted.checkpoint) if wanted.checkpoint else newest(wanted.task)).absolute()
     except OSError as error:
         raise BadInput(f"{error.filename} cannot be read: {error.strerror}") from None
-    paths = play_of(file, datetime.now().strftime(folders.STAMP))
     try:
-        _play(file, wanted, paths, terminal)
+        _play(file, wanted, terminal)
     except OSError as error:
-        raise UserError(f"{error.filename or shown(paths.folder)}: {error.strerror or error}") from error
+        raise UserError(f"{error.filename or shown(file)}: {error.strerror or error}") from error
 
 
 def newest(task: str | None) -> Path:
@@ -100,26 +98,13 @@ def _is_of(file: Path, task: str) -> bool:
     return trained.task_id == (simulator.aliases.get(task, task) if simulator else task)
 
 
-def _named(path: Path) -> Path:
-    """The checkpoint that is meant by a file or a folder."""
-    if not path.exists():
-        raise BadInput(f"--checkpoint {path}: there is no such file or folder")
-    if not path.is_dir():
-        return path
-    exported = (PolicyPaths(path).checkpoint, SweepPaths(path).best.checkpoint)
-    found = [*(file for file in exported if file.exists()), *TrialPaths(path).checkpoints()]
-    if not found:
-        raise BadInput(f"--checkpoint {path} holds no checkpoint (model_<n>.pt or {exported[0].name})")
-    return found[-1]
-
-
-def _play(file: Path, wanted: Wanted, paths: PlayPaths, terminal: Terminal) -> None:
+def _play(file: Path, wanted: Wanted, terminal: Terminal) -> None:
     trained = finalists.trained(file, wanted.task)
     spec = worker_spec(find_simulator(wanted.simulator or trained.simulator), wanted.device)
     if wanted.gui:
         spec = dataclasses.replace(spec, stall_timeout=math.inf)  # who watches sees whether it hangs
     seed = wanted.seed if wanted.seed is not None else finalists.evaluation_seeds(0, 1, [trained.seed])[0]
-    paths.folder.mkdir(exist_ok=True)
+    paths = folders.new_play(file)
     with contextlib.closing(Player(spec, paths.log, gl=gl_of(wanted.gui))) as player, interrupts.raising():
         _start(player, spec.simulator, file, seed, wanted, terminal)
         no_video = ""

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from go1_sweep import interrupts, protocol
+from go1_sweep import interrupts, lock, protocol
+from go1_sweep.checkpoint import read_manifest
 from go1_sweep.errors import BadInput, Interrupted, UserError
 from go1_sweep.finalists import trained
 from go1_sweep.paths import TrialPaths, shown
-from go1_sweep.single_run.folders import new_run
+from go1_sweep.single_run.folders import checkpoint_at, new_run
 from go1_sweep.single_run.progress_line import GIB, ProgressLine
 from go1_sweep.single_run.single_worker import STALL_TIMEOUT, gl_of, viewer_of, why_on_cpu, worker_spec, working
 from go1_sweep.single_run.train_plan import Plan, Questions, Wanted, plan
 from go1_sweep.wording import opened_at
 from go1_sweep.worker.lookup import find_simulator
-from go1_sweep.worker.process import WorkerFailed, WorkerProcess
+from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
 
 FEWEST_ENVS = 64
 """Where halving ends: fewer teach PPO next to nothing."""
@@ -35,50 +38,78 @@ def train(wanted: Wanted, console: Console) -> None:
         UserError: training failed.
     """
 
-    def warn(text: str) -> None:
-        console.print(f"warning: {text}", markup=False)
+    def say(text: str) -> None:
+        console.print(text, markup=False)
 
-    if wanted.checkpoint and not wanted.checkpoint.is_file():
-        raise BadInput(f"--checkpoint {wanted.checkpoint}: there is no such file")
-    beside = trained(wanted.checkpoint, wanted.task) if wanted.checkpoint else None
-    simulator = find_simulator(wanted.simulator or (beside.simulator if beside else "auto"))
-    spec = worker_spec(simulator, wanted.device)
-    with tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch, interrupts.raising():
-        with working(spec, Path(scratch, "worker.log"), gl=gl_of(wanted.gui)) as (worker, hello):
+    try:
+        checkpoint = checkpoint_at(wanted.checkpoint) if wanted.checkpoint else None
+        wanted = replace(wanted, checkpoint=checkpoint)
+        beside = trained(checkpoint, wanted.task) if checkpoint else None
+        simulator = find_simulator(wanted.simulator or (beside.simulator if beside else "auto"))
+        spec = worker_spec(simulator, wanted.device)
+        with (
+            tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
+            interrupts.raising(),
+            contextlib.ExitStack() as workers,
+        ):
+            start = working(spec, Path(scratch, "worker.log"), gl=gl_of(wanted.gui))
+            worker, hello = workers.enter_context(start)
             if why := why_on_cpu(hello, wanted.device):
-                warn(f"{why}: training on the CPU, where more than some 32 envs take minutes an iteration")
+                say(f"warning: {why}: training on the CPU, where more than some 32 envs take minutes an iteration")
             if wanted.gui:
-                warn("showing the training slows it down: watch a checkpoint with play --gui instead")
-            todo = plan(wanted, Questions(worker, spec.stall_timeout), warn)
+                say("warning: showing the training slows it down: watch a checkpoint with play --gui instead")
+            todo = plan(wanted, Questions(worker, spec.stall_timeout), lambda text: say(f"warning: {text}"))
             if todo.checkpoint and todo.begin.iterations >= todo.max_iterations:
                 done = f"{shown(todo.checkpoint)} has {todo.begin.iterations} of {todo.max_iterations} iterations"
-                console.print(f"{done}: nothing left to do (--max_iterations is the total)")
+                say(f"{done}: nothing left to do (--max_iterations is the total)")
                 return
-            run = _Run(todo, wanted, console)
-            run.announce(simulator, hello)
-            ended = run.attempt(worker)
-        while ended.state == "infeasible":
-            run.halve(ended.why)
-            with working(spec, run.paths.worker_log, gl=gl_of(wanted.gui)) as (
-                worker,
-                _,
-            ):  # a fresh one: the other held memory
-                ended = run.attempt(worker)
-    run.conclude(ended)
+            with _opened(todo) as paths:
+                run = _Run(paths, todo, wanted, console)
+                run.announce(simulator, hello)
+                run.train(worker, spec, workers)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror or error}" if error.filename else str(error)) from error
+
+
+@contextlib.contextmanager
+def _opened(todo: Plan) -> Iterator[TrialPaths]:
+    """The run's folder, which is ours alone as long as it is entered.
+
+    Raises:
+        BadInput: somebody else trains there, or it is damaged.
+        OSError: it cannot be written.
+    """
+    paths = todo.folder or _new_folder(todo)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(lock.held(paths.lock, slots=1))
+        except BlockingIOError:
+            owner = lock.driver(paths.lock)
+            who = f" by process {owner.pid} on {owner.host}" if owner else ""
+            raise BadInput(f"{shown(paths.folder)} is being trained{who}; wait for its end, or stop it") from None
+        try:
+            read_manifest(paths)
+        except ValueError as error:
+            raise BadInput(f"{error}; remove it, and training goes on with a new one") from None
+        paths.worker_log.touch()
+        yield paths
 
 
 class _Run:
-    """A training and its folder, over as many attempts as memory makes necessary."""
+    """A training in its folder, over as many attempts as memory makes necessary."""
 
-    def __init__(self, todo: Plan, wanted: Wanted, console: Console) -> None:
+    def __init__(self, paths: TrialPaths, todo: Plan, wanted: Wanted, console: Console) -> None:
         self._console = console
-        self._device = wanted.device
+        self._wanted = wanted
         self._todo = todo
+        self._paths = paths
+        self._begin = todo.begin
         self._free: str = ""
-        self.paths = todo.folder or _new_folder(todo)
+        self._worker: WorkerProcess | None = None
+        self._is_stopping = False
         self._request = protocol.Train(
-            trial=self.paths.folder.name,
-            folder=str(self.paths.folder.absolute()),
+            trial=paths.folder.name,
+            folder=str(paths.folder.absolute()),
             task=todo.task,
             parameters=todo.parameters,
             seed=todo.seed,
@@ -88,49 +119,78 @@ class _Run:
             metric="",
             window=1,
             checkpoint=str(todo.checkpoint or ""),
-            deterministic=wanted.deterministic,
+            deterministic=todo.deterministic,
             viewer=viewer_of(wanted.gui),
         )
 
     def announce(self, simulator: str, hello: protocol.Hello) -> None:
         """Say what is trained, and where everything goes."""
-        envs, first = self._request.parameters["num_envs"], self._todo.begin.iterations + 1
+        envs, first = self._request.parameters["num_envs"], self._begin.iterations + 1
         version = f" {hello.versions[simulator]}" if simulator in hello.versions else ""
-        self._console.print(f"{self._todo.task_id} on {simulator}{version}, {hello.device}")
-        self._console.print(f"  {envs} envs, iterations {first} to {self._todo.max_iterations}, seed {self._todo.seed}")
+        self._say(f"{self._todo.task_id} on {simulator}{version}, {hello.device}")
+        self._say(f"  {envs} envs, iterations {first} to {self._todo.max_iterations}, seed {self._todo.seed}")
         if self._todo.checkpoint:
-            self._console.print(f"  from {shown(self._todo.checkpoint)}")
-        self._console.print(f"  logs in {shown(self.paths.folder)}")
+            self._say(f"  from {shown(self._todo.checkpoint)}")
+        self._say(f"  logs in {shown(self._paths.folder)}")
 
-    def attempt(self, worker: WorkerProcess) -> protocol.Ended:
-        """Train until there is no more to do, to memory for it, or Ctrl-C."""
-        request = self._request
+    def train(self, worker: WorkerProcess, spec: WorkerSpec, workers: contextlib.ExitStack) -> None:
+        """Train, and say how it ended.
 
-        def stop() -> None:
-            self._console.print("stopping after this iteration (Ctrl-C again: at once)")
-            worker.send(protocol.Stop(request.trial, save=True))
+        Args:
+            worker: the first one, which is among ``workers``.
+            spec: of those that follow it: where memory did not suffice, a fresh one holds none.
+            workers: those that are to be ended.
 
-        line = ProgressLine(self._console, self._todo.max_iterations)
-        begin = self._todo.begin
+        Raises:
+            BadInput: the checkpoint does not fit.
+            Interrupted: by Ctrl-C.
+            UserError: it failed.
+        """
         try:
-            with interrupts.twice(stop), line.shown(begin):
-                worker.log_to(self.paths.worker_log)
-                worker.send(request)
-                while not isinstance(message := worker.receive(STALL_TIMEOUT), protocol.Ended):
-                    if isinstance(message, protocol.Report):
-                        line.report(message)
-                        worker.send(protocol.Continue(request.trial))
-                    elif isinstance(message, protocol.Started):
-                        self._free = _free(message.gpu_memory)
-                    elif isinstance(message, protocol.Viewing) and message.address:
-                        self._console.print(opened_at(message.address))
+            with interrupts.twice(self._stop):
+                ended = self._attempt(worker)
+                while ended.state == "infeasible" and not self._is_stopping:
+                    workers.close()
+                    self._halve(ended.why)
+                    start = working(spec, self._paths.worker_log, gl=gl_of(self._wanted.gui))
+                    ended = self._attempt(workers.enter_context(start)[0])
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted{self._how_to_go_on()}") from None
-        except WorkerFailed as failure:
-            raise UserError(f"{failure}; see {shown(self.paths.worker_log)}{self._how_to_go_on()}") from None
+        except (WorkerFailed, UserError) as failure:
+            if self._is_stopping:  # Ctrl-C also kills a worker that is just being started
+                raise Interrupted(f"interrupted{self._how_to_go_on()}") from None
+            if isinstance(failure, UserError):
+                raise
+            raise UserError(f"{failure}; see {shown(self._paths.worker_log)}{self._how_to_go_on()}") from None
+        self._conclude(ended)
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        self._say("stopping after this iteration (Ctrl-C again: at once)")
+        if self._worker:
+            self._worker.send(protocol.Stop(self._request.trial, save=True))
+
+    def _attempt(self, worker: WorkerProcess) -> protocol.Ended:
+        """Train until there is no more to do, no more memory for it, or Ctrl-C."""
+        line = ProgressLine(self._console, self._todo.max_iterations)
+        worker.log_to(self._paths.worker_log)
+        worker.send(self._request)
+        self._worker = worker
+        if self._is_stopping:  # before there was one to be told
+            worker.send(protocol.Stop(self._request.trial, save=True))
+        with line.shown(self._begin):
+            while not isinstance(message := worker.receive(STALL_TIMEOUT), protocol.Ended):
+                if isinstance(message, protocol.Report):
+                    line.report(message)
+                    worker.send(protocol.Continue(self._request.trial))
+                elif isinstance(message, protocol.Started):
+                    self._free = _free(message.gpu_memory)
+                elif isinstance(message, protocol.Viewing) and message.address:
+                    self._say(opened_at(message.address))
+        self._worker = None
         return message
 
-    def halve(self, why: str) -> None:
+    def _halve(self, why: str) -> None:
         """Go on with half the envs.
 
         Raises:
@@ -140,58 +200,50 @@ class _Run:
         if envs <= FEWEST_ENVS:
             raise UserError(f"not even {envs} envs fit: {why}{self._free}")
         fewer = max(FEWEST_ENVS, envs // 2)
-        self._console.print(f"warning: {envs} envs do not fit ({why}): going on with {fewer}", markup=False)
-        published = self._published()
-        self._request = replace(
-            self._request,
-            parameters={**self._request.parameters, "num_envs": fewer},
-            checkpoint=str(published) if published else self._request.checkpoint,
-        )
+        if published := read_manifest(self._paths):
+            self._begin = published[-1].progress
+            self._request = replace(self._request, checkpoint=str(self._paths.folder.absolute() / published[-1].file))
+        self._request = replace(self._request, parameters={**self._request.parameters, "num_envs": fewer})
+        since = f" after iteration {self._begin.iterations}" if self._begin.iterations else ""
+        self._say(f"warning: {envs} envs do not fit ({why}): going on with {fewer}{since}")
 
-    def conclude(self, ended: protocol.Ended) -> None:
-        """Say how it ended.
-
-        Raises:
-            BadInput: the checkpoint does not fit.
-            Interrupted: by Ctrl-C.
-            UserError: it failed.
-        """
+    def _conclude(self, ended: protocol.Ended) -> None:
         if ended.state == "refused":
             if self._todo.folder is None:
-                shutil.rmtree(self.paths.folder)
+                shutil.rmtree(self._paths.folder)
             raise BadInput(ended.why)
-        if ended.state == "stopped":
+        if ended.state == "stopped" or (self._is_stopping and ended.state == "infeasible"):
             raise Interrupted(f"stopped after iteration {ended.progress.iterations}{self._how_to_go_on()}")
         if ended.state != "completed":
-            raise UserError(f"{ended.why}; see {shown(self.paths.worker_log)}{self._how_to_go_on()}")
-        checkpoint = shown(self._published() or self.paths.folder)
-        self._console.print(f"Done: {ended.progress.iterations} iterations, {ended.progress.env_steps:,} env steps")
-        self._console.print(f"  checkpoint {checkpoint}")
-        self._console.print(f"  play it    python -m go1_sweep play --checkpoint {shlex.quote(checkpoint)}")
+            raise UserError(f"{ended.why}; see {shown(self._paths.worker_log)}{self._how_to_go_on()}")
+        checkpoint = shown(self._published() or self._paths.folder)
+        self._say(f"Done: {ended.progress.iterations} iterations, {ended.progress.env_steps:,} env steps")
+        self._say(f"  checkpoint {checkpoint}")
+        self._say(f"  play it    python -m go1_sweep play --checkpoint {shlex.quote(checkpoint)}")
 
     def _published(self) -> Path | None:
-        found = self.paths.checkpoints()
+        found = self._paths.checkpoints()
         return found[-1].absolute() if found else None
 
     def _how_to_go_on(self) -> str:
         """The command, as the rest of a message."""
         if not (found := self._published()):
             return "; no checkpoint was saved yet"
-        device = "" if self._device == "auto" else f" --device {self._device}"
+        device = "" if self._wanted.device == "auto" else f" --device {self._wanted.device}"
         return f"; go on: python -m go1_sweep train --checkpoint {shlex.quote(shown(found))}{device}"
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False)
 
 
 def _new_folder(todo: Plan) -> TrialPaths:
     """The folder of a new run, with the log of what its checkpoint rests on."""
-    try:
-        paths = new_run(todo.experiment)
-        if todo.checkpoint:
-            before = TrialPaths(todo.checkpoint.parent)
-            for old, new in ((before.logs, paths.logs), (before.progress, paths.progress)):
-                if old.exists():
-                    shutil.copyfile(old, new)
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be written: {error.strerror}") from None
+    paths = new_run(todo.experiment)
+    if todo.checkpoint:
+        before = TrialPaths(todo.checkpoint.parent)
+        for old, new in ((before.logs, paths.logs), (before.progress, paths.progress)):
+            if old.exists():
+                shutil.copyfile(old, new)
     return paths
 
 

@@ -5,20 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from go1_sweep import protocol
 from go1_sweep.errors import BadInput
 from go1_sweep.finalists import Trained, trained
 from go1_sweep.parameters import Value
 from go1_sweep.paths import TrialPaths
-from go1_sweep.single_run.folders import ROOT, is_run, runs
+from go1_sweep.single_run.folders import ROOT, checkpoint_at, is_run, runs
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess
 
 T = TypeVar("T", protocol.Checked, protocol.Inspected)
 
 TASK, NUM_ENVS, MAX_ITERATIONS, SEED = "rough", 4096, 1500, 42
 """What is trained where nothing else is said; Isaac Lab and mjlab have the same seed in their configurations."""
+
+
+_PATH_FLAG = "has no effect here: logs/rsl_rl/<the task's experiment>/<time> it is"
+_START_FLAG = "use --resume or --checkpoint"
+OVERRULED = {
+    "env.seed": "use --seed",
+    "agent.seed": "use --seed",
+    "agent.max_iterations": "use --max_iterations",
+    "agent.resume": _START_FLAG,
+    "agent.load_run": _START_FLAG,
+    "agent.load_checkpoint": _START_FLAG,
+    "agent.experiment_name": _PATH_FLAG,
+    "agent.run_name": _PATH_FLAG,
+    "agent.logger": "has no effect here: TensorBoard it is",
+}
+"""Entries of the configuration that the command line or the folder decides."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +63,7 @@ class Wanted:
     resume: bool = False
     checkpoint: Path | None = None
     device: str = "auto"
-    deterministic: bool = False
+    deterministic: bool | None = None
     gui: bool = False
     parameters: dict[str, Value] = field(default_factory=dict)
 
@@ -59,6 +75,7 @@ class Plan:
     Attributes:
         task_id: in the simulator.
         experiment: that the run belongs to.
+        deterministic: see ``protocol.Train``.
         checkpoint: to go on from; ``None``: from the beginning.
         begin: where training stands.
         folder: of the run that goes on; ``None``: a new one.
@@ -70,6 +87,7 @@ class Plan:
     parameters: dict[str, Value]
     seed: int
     max_iterations: int
+    deterministic: bool
     checkpoint: Path | None
     begin: protocol.Progress
     folder: TrialPaths | None
@@ -122,25 +140,28 @@ def plan(wanted: Wanted, ask: Questions, warn: Callable[[str], None]) -> Plan:
     source = trained(file, wanted.task) if file else None
     task = source.policy.task if source else wanted.task or TASK
     parameters: dict[str, Value] = {"num_envs": NUM_ENVS, **(source.policy.parameters if source else {})}
+    for name in wanted.parameters:
+        if name in OVERRULED:
+            raise BadInput(f"--set {name}: {OVERRULED[name]}")
     parameters |= wanted.parameters | ({} if wanted.num_envs is None else {"num_envs": wanted.num_envs})
     checked = ask.check(task, parameters)
-    seed = next(each for each in (wanted.seed, source and source.seed, SEED) if each is not None)
     return Plan(
         task=task,
         task_id=checked.task_id,
         experiment=checked.experiment,
         parameters=parameters,
-        seed=seed,
-        max_iterations=wanted.max_iterations or (source and source.max_iterations) or MAX_ITERATIONS,
+        seed=_first(wanted.seed, source and source.seed, SEED),
+        max_iterations=_first(wanted.max_iterations, source and source.max_iterations, MAX_ITERATIONS),
+        deterministic=_first(wanted.deterministic, source and source.deterministic, False),
         checkpoint=file,
         begin=begin,
-        folder=_own_folder(file, source, checked.task_id) if file and source else None,
+        folder=_own_folder(file, source, checked.task_id, wanted) if file and source else None,
     )
 
 
 def _start(wanted: Wanted, ask: Questions, warn: Callable[[str], None]) -> tuple[Path | None, protocol.Progress]:
     if wanted.checkpoint:
-        file = wanted.checkpoint.absolute()
+        file = checkpoint_at(wanted.checkpoint).absolute()
         return file, ask.inspect(file)
     if wanted.resume:
         return _newest(ask.check(wanted.task or TASK, {}), ask, warn)
@@ -149,7 +170,8 @@ def _start(wanted: Wanted, ask: Questions, warn: Callable[[str], None]) -> tuple
 
 def _newest(checked: protocol.Checked, ask: Questions, warn: Callable[[str], None]) -> tuple[Path, protocol.Progress]:
     """The highest checkpoint that can be used of the task's newest run that has one."""
-    for run in reversed(runs(checked.experiment)):
+    ours = [run for run in runs(checked.experiment) if run.config.exists()]  # rsl_rl's own scripts write none
+    for run in reversed(ours):
         for file in reversed(run.checkpoints()):
             try:
                 if trained(file).task_id != checked.task_id:  # flat and rough may be one experiment
@@ -159,15 +181,20 @@ def _newest(checked: protocol.Checked, ask: Questions, warn: Callable[[str], Non
                 warn(f"{error}: looking for the one before")
     raise BadInput(
         f"--resume: no checkpoint of {checked.task_id} found in {ROOT / checked.experiment}; "
-        "train first, or name one with --checkpoint"
+        "train first, or name one with --checkpoint (one of rsl_rl's own scripts together with --task)"
     )
 
 
-def _own_folder(file: Path, source: Trained, task_id: str) -> TrialPaths | None:
+def _own_folder(file: Path, source: Trained, task_id: str, wanted: Wanted) -> TrialPaths | None:
     """The folder of the checkpoint's run if training goes on in it.
 
-    It does not where that would overwrite what came after the checkpoint, nor in a sweep.
+    It does not where that would overwrite what came after a checkpoint that was named, nor in a sweep.
     """
     folder = TrialPaths(file.parent)
-    goes_on = is_run(folder.folder) and file in folder.checkpoints()[-1:] and source.task_id == task_id
-    return folder if goes_on else None
+    is_last = wanted.checkpoint is None or file in folder.checkpoints()[-1:]
+    return folder if is_run(folder.folder) and is_last and source.task_id == task_id else None
+
+
+def _first(*values: Any) -> Any:
+    """The first that is not ``None``."""
+    return next(value for value in values if value is not None)

@@ -168,8 +168,8 @@ class _Table:
     def _read(self) -> list[dict[str, str]]:
         if not self._path.exists():
             return []
-        with open(self._path, newline="", encoding="utf-8") as file:
-            return [{name: cell for name, cell in row.items() if name and cell} for row in csv.DictReader(file)]
+        rows = csv.DictReader(io.StringIO(_whole_lines(self._path)))
+        return [{name: cell for name, cell in row.items() if name and cell} for row in rows]
 
     def _rewrite(self, rows: list[dict[str, str]]) -> io.TextIOWrapper:
         lines = [_line(self._columns), *(_line([row.get(c, "") for c in self._columns]) for row in rows)]
@@ -177,8 +177,14 @@ class _Table:
         return open(self._path, "a", encoding="utf-8")
 
 
+def _whole_lines(path: Path) -> str:
+    """The text without a last line that was not written to its end."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return text[: text.rfind("\n") + 1]
+
+
 def _iteration(row: dict[str, Any]) -> float:
-    """Of a row of either file; one that was cut off in the middle is later than all."""
+    """Of a row of either file; one that does not say is later than all."""
     try:
         return int(row["iteration"] if "iteration" in row else row["iterations"])
     except (KeyError, ValueError):
@@ -190,7 +196,7 @@ def _drop_lines(path: Path, last_iteration: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in _whole_lines(path).splitlines():
         with contextlib.suppress(ValueError):
             if _iteration(json.loads(line)) <= last_iteration:
                 kept.append(line + "\n")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rsl_rl.runners import OnPolicyRunner
 
+from go1_sweep.errors import one_line
 from go1_sweep.protocol import Progress
 from go1_sweep.simulators.base import Simulator
 from go1_sweep.trial.policy import PolicyError, check_fits, read_checkpoint
@@ -48,13 +49,15 @@ def resume(simulator: Simulator, runner: OnPolicyRunner, task_id: str, path: Pat
     configured = runner.alg.learning_rate
     with tempfile.NamedTemporaryFile(suffix=".pt") as file:  # rsl_rl takes files alone, of its own version
         torch.save(content, file.name)
-        runner.load(file.name, map_location=str(runner.device))
+        try:
+            runner.load(file.name, map_location=str(runner.device))
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise PolicyError(f"{path} does not fit {task_id} as it is configured now: {one_line(error)}") from None
     if runner.alg.schedule == "fixed":
         for group in runner.alg.optimizer.param_groups:
             group["lr"] = configured
     runner.alg.learning_rate = runner.alg.optimizer.param_groups[0]["lr"]
-    ours = _ours(content)
-    simulator.restore_curriculum(runner.env, ours["curriculum"] if ours else {})
+    simulator.restore_curriculum(runner.env, _ours(content).get("curriculum", {}))
     progress = _progress(content)
     runner.current_learning_iteration = progress.iterations
     runner.logger.tot_timesteps, runner.logger.tot_time = progress.env_steps, progress.train_seconds
@@ -66,12 +69,20 @@ def _read(path: Path) -> dict[str, Any]:
     missing = {"critic_state_dict", "optimizer_state_dict", "iter", "infos"} - content.keys()
     if missing:
         raise PolicyError(f"{path} can be played, but not trained further: it has no {', '.join(sorted(missing))}")
+    try:
+        _progress(content)
+        _ = _ours(content).get("curriculum", {}).items()
+    except (AttributeError, KeyError, TypeError):
+        raise PolicyError(f"{path} can be played, but not trained further: its counters are damaged") from None
     return content
 
 
 def _progress(content: dict[str, Any]) -> Progress:
     ours = _ours(content)
-    return Progress(**ours["progress"]) if ours else Progress(iterations=content["iter"])
+    progress = Progress(**ours["progress"]) if ours else Progress(iterations=content["iter"])
+    if type(progress.iterations) is not int:
+        raise TypeError("no number of iterations")
+    return progress
 
 
 def _ours(content: dict[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,10 @@ def train(simulator: Simulator, request: protocol.Train, device: str, link: Link
     training = _Training(simulator, request, device, link)
     try:
         over = training.run()
-        training.close_logs()
+        try:
+            training.close_logs()
+        except OSError as error:
+            over = _Over("failed", one_line(error))
         link.send(protocol.Ended(request.trial, over.state, over.why, training.progress))
     finally:
         training.close()

@@ -78,8 +78,10 @@ class WorkerProcess:
             str(child_in),
             str(child_out),
         ]
+        what = f"{log} cannot be written"
         try:
             with open(log, "ab") as output:
+                what = f"{command[0]} cannot be started"
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -93,7 +95,7 @@ class WorkerProcess:
             os.close(incoming)
             os.close(outgoing)
             self._scratch.cleanup()
-            raise WorkerFailed(f"{command[0]} cannot be started: {error.strerror}") from None
+            raise WorkerFailed(f"{what}: {error.strerror}") from None
         finally:
             os.close(child_in)
             os.close(child_out)
