@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,7 +89,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if not arguments:
         parser.print_help()
         raise BadInput("name a command")
-    return parser.parse_args([_dashed(argument) for argument in arguments])
+    options, unknown = parser.parse_known_args([_dashed(argument) for argument in arguments])
+    if unknown:
+        flags = re.findall(r"--[a-z][a-z-]*", commands.choices[arguments[0]].format_usage())
+        typed = next(argument for argument in arguments if _dashed(argument) == unknown[0])
+        hint = did_you_mean(unknown[0].partition("=")[0], flags) if typed.startswith("-") else ""
+        raise BadInput(f"{arguments[0]} takes no '{typed}'{hint} (see {parser.prog} {arguments[0]} --help)")
+    return options
 
 
 def _add_spec(parser: argparse.ArgumentParser) -> None:

@@ -205,7 +205,8 @@ class Ended:
     """The trial is over.
 
     Attributes:
-        state: ``completed``, ``failed``, ``infeasible``, ``stopped``, or ``refused``: its checkpoint does not fit.
+        state: ``completed``, ``failed``, ``infeasible``, ``stopped``, or ``refused``: not as it was asked for,
+            such as from a checkpoint that does not fit.
         why: one line for people.
     """
 

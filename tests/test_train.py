@@ -132,7 +132,17 @@ def test_memory_that_does_not_suffice_halves_the_envs(train, tmp_path):
     assert yaml.safe_load((run / "config.yaml").read_text())["parameters"]["num_envs"] == 5000
 
 
-def test_memory_that_runs_out_later_costs_no_iteration_and_halving_ends_at_64_envs(train, tmp_path):
+def test_halving_ends_at_64_envs_with_the_number_that_would_fit(train, tmp_path):
+    few = ("--num_envs", "40", "--max_iterations", "2", "--cpu", "--set", "env.memory_envs=11")
+    code, out, err = train(*FAKE[:-3], *few).finish()
+    assert (code, out.count("going on with")) == (1, 0)
+    assert err.startswith("error: not even 40 envs fit")
+    assert err.endswith("; 10 would fit (--num_envs 10), which teach PPO next to nothing\n")
+    (run,) = runs(tmp_path)
+    assert column(run, "iteration") == []
+
+
+def test_memory_that_runs_out_in_the_middle_leaves_no_gap_and_no_repeat(train, tmp_path):
     faulty = ("--set", "env.fault=oom", "--set", "env.fault_iteration=4", "--set", "save_interval=2")
     code, out, err = train(*FAKE[:-3], "--num_envs", "100", "--max_iterations", "5", "--cpu", *faulty).finish()
     assert code == 1
@@ -172,6 +182,7 @@ def test_a_checkpoint_in_the_middle_of_a_run_begins_a_new_one_and_overwrites_not
         ),
         (["--task", "flatt"], r"fake has no task 'flatt' \(did you mean 'flat'\?\)"),
         (["--device", "gpu"], r"--device: expected auto, cpu, cuda or cuda:<n>, not 'gpu'"),
+        (["--max_iteration", "5"], r"train takes no '--max_iteration'; did you mean '--max-iterations'\?"),
         (["--num_envs", "0"], r"argument --num-envs: expected a whole number of at least 1, not '0'"),
     ],
 )

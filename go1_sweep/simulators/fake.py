@@ -34,8 +34,6 @@ from go1_sweep.simulators.base import (
 )
 
 Fault = Literal["", "crash", "exit", "raise", "hang", "nan", "inf", "oom", "garbage", "half_line", "slow", "child"]
-GPU_MEMORY_ENVS = 8192
-"""More envs than this are out of memory."""
 
 
 @dataclass
@@ -48,6 +46,7 @@ class FakeEnvCfg:
         play_fault: what goes wrong in the first step of the play variant.
         draw_fault: what goes wrong when the third picture is drawn.
         level_is_nan_from: the PPO iteration from which the logged curriculum level is NaN.
+        memory_envs: more envs than this are out of memory.
         step_seconds: how long an environment step takes.
         episode_steps: length of an episode.
         noise: standard deviation of an episode's return.
@@ -57,6 +56,7 @@ class FakeEnvCfg:
     num_envs: int = 32
     episode_steps: int = 8
     noise: float = 0.0
+    memory_envs: int = 8192
     step_seconds: float = 0.0
     fault: Fault = ""
     fault_iteration: int = 2
@@ -112,7 +112,7 @@ class FakeEnv(VecEnv):
 
     def __init__(self, config: TaskConfig, seed: int, device: str, frame_size: tuple[int, int] | None) -> None:
         cfg: FakeEnvCfg = config.env
-        if cfg.num_envs > GPU_MEMORY_ENVS:
+        if cfg.num_envs > cfg.memory_envs:
             raise torch.OutOfMemoryError(f"CUDA out of memory: {cfg.num_envs} fake envs")
         torch.manual_seed(seed)
         self.cfg: FakeEnvCfg = cfg  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -6,6 +6,7 @@ import contextlib
 import shlex
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +152,8 @@ class _Run:
                 ended = self._attempt(worker)
                 while ended.state == "infeasible" and not self._is_stopping:
                     workers.close()
+                    if self._num_envs <= FEWEST_ENVS:
+                        raise UserError(f"not even {self._num_envs} envs fit: {ended.why}{self._what_fits(spec)}")
                     self._halve(ended.why)
                     start = working(spec, self._paths.worker_log, gl=gl_of(self._wanted.gui))
                     ended = self._attempt(workers.enter_context(start)[0])
@@ -166,9 +169,15 @@ class _Run:
 
     def _stop(self) -> None:
         self._is_stopping = True
-        self._say("stopping after this iteration (Ctrl-C again: at once)")
+        # In a thread: the signal may have come in the middle of another print.
+        words = "stopping after this iteration (Ctrl-C again: at once)"
+        threading.Thread(target=self._say, args=(words,), daemon=True).start()
         if self._worker:
             self._worker.send(protocol.Stop(self._request.trial, save=True))
+
+    @property
+    def _num_envs(self) -> int:
+        return int(self._request.parameters["num_envs"])
 
     def _attempt(self, worker: WorkerProcess) -> protocol.Ended:
         """Train until there is no more to do, no more memory for it, or Ctrl-C."""
@@ -191,21 +200,32 @@ class _Run:
         return message
 
     def _halve(self, why: str) -> None:
-        """Go on with half the envs.
-
-        Raises:
-            UserError: there are too few already.
-        """
-        envs = int(self._request.parameters["num_envs"])
-        if envs <= FEWEST_ENVS:
-            raise UserError(f"not even {envs} envs fit: {why}{self._free}")
-        fewer = max(FEWEST_ENVS, envs // 2)
+        """Go on with half the envs."""
+        envs, fewer = self._num_envs, max(FEWEST_ENVS, self._num_envs // 2)
         if published := read_manifest(self._paths):
             self._begin = published[-1].progress
             self._request = replace(self._request, checkpoint=str(self._paths.folder.absolute() / published[-1].file))
         self._request = replace(self._request, parameters={**self._request.parameters, "num_envs": fewer})
         since = f" after iteration {self._begin.iterations}" if self._begin.iterations else ""
         self._say(f"warning: {envs} envs do not fit ({why}): going on with {fewer}{since}")
+
+    def _what_fits(self, spec: WorkerSpec) -> str:
+        """How many envs can be trained for an iteration, and what memory there was; the rest of a message."""
+        self._say("trying fewer envs, to say how many would fit")
+        envs = self._num_envs // 2
+        while envs and not self._is_stopping:
+            parameters = {**self._request.parameters, "num_envs": envs}
+            with (
+                tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
+                working(spec, Path(scratch, "worker.log")) as (worker, _),
+            ):
+                worker.send(replace(self._request, folder=scratch, parameters=parameters, budget_max=1, checkpoint=""))
+                while not isinstance(message := worker.receive(STALL_TIMEOUT), protocol.Ended):
+                    pass
+            if message.state == "completed":
+                return f"{self._free}; {envs} would fit (--num_envs {envs}), which teach PPO next to nothing"
+            envs //= 2
+        return self._free
 
     def _conclude(self, ended: protocol.Ended) -> None:
         if ended.state == "refused":

@@ -16,7 +16,7 @@ from rsl_rl.runners import OnPolicyRunner
 from go1_sweep import checkpoint, protocol
 from go1_sweep.errors import one_line
 from go1_sweep.paths import TrialPaths, write_atomically
-from go1_sweep.simulators.base import Simulator, TaskConfig
+from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig
 from go1_sweep.trial import torch_settings
 from go1_sweep.trial.link import Link
 from go1_sweep.trial.policy import PolicyError
@@ -169,11 +169,14 @@ class _Training:
         if not self._request.viewer:
             return contextlib.nullcontext()
         assert self._env is not None
-        return self._simulator.watching(
-            self._env,
-            in_window=self._request.viewer == "window",
-            opened=lambda address: self._link.send(protocol.Viewing(address)),
-        )
+        try:
+            return self._simulator.watching(
+                self._env,
+                in_window=self._request.viewer == "window",
+                opened=lambda address: self._link.send(protocol.Viewing(address)),
+            )
+        except ConfigError as error:
+            raise _Over("refused", str(error)) from None
 
     def _after_iteration(self, runner: OnPolicyRunner, *, is_last: bool) -> None:
         assert self._log is not None
