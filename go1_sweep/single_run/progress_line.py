@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
-from go1_sweep import protocol
+from go1_sweep import live, protocol
 from go1_sweep.wording import clock, number
 
 PLAIN_SECONDS = 10.0
@@ -42,7 +42,7 @@ class ProgressLine:
     def shown(self, begin: protocol.Progress) -> Iterator[None]:
         """Show it from where training begins until it ends."""
         self._begin = begin
-        if not (self._console.is_interactive and self._console.file.isatty()):
+        if not live.is_terminal(self._console):
             yield
             return
         text = TextColumn("{task.description}", table_column=Column())  # a narrow terminal gets two lines

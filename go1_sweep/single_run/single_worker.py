@@ -62,13 +62,9 @@ def working(spec: WorkerSpec, log: Path, *, gl: str = "disable") -> Iterator[tup
     except WorkerFailed as failure:
         raise UserError(str(failure)) from None
     try:
-        hello = worker.receive(spec.stall_timeout)
-        if not isinstance(hello, protocol.Hello):
-            raise WorkerFailed(f"the simulator worker began with {type(hello).__name__}")
-        yield worker, hello
+        yield worker, worker.greeted(spec.stall_timeout)
     except WorkerFailed as failure:
-        last_words = "".join(f"\n  {line}" for line in worker.evidence())
-        raise UserError(f"{failure}{last_words}") from None
+        raise UserError(f"{failure}{worker.last_words()}") from None
     finally:
         worker.close()
 

@@ -6,7 +6,6 @@ import contextlib
 import shlex
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -147,8 +146,12 @@ class _Run:
             Interrupted: by Ctrl-C.
             UserError: it failed.
         """
+
+        def say() -> None:
+            self._say("stopping after this iteration (Ctrl-C again: at once)")
+
         try:
-            with interrupts.twice(self._stop):
+            with interrupts.twice(self._stop, say):
                 ended = self._attempt(worker)
                 while ended.state == "infeasible" and not self._is_stopping:
                     workers.close()
@@ -169,9 +172,6 @@ class _Run:
 
     def _stop(self) -> None:
         self._is_stopping = True
-        # In a thread: the signal may have come in the middle of another print.
-        words = "stopping after this iteration (Ctrl-C again: at once)"
-        threading.Thread(target=self._say, args=(words,), daemon=True).start()
         if self._worker:
             self._worker.send(protocol.Stop(self._request.trial, save=True))
 

@@ -12,7 +12,7 @@ from go1_sweep.errors import BadInput
 from go1_sweep.finalists import Trained, trained
 from go1_sweep.parameters import Value
 from go1_sweep.paths import TrialPaths
-from go1_sweep.single_run.folders import ROOT, checkpoint_at, is_run, runs
+from go1_sweep.single_run.folders import ROOT, is_run, runs
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess
 
 T = TypeVar("T", protocol.Checked, protocol.Inspected)
@@ -48,7 +48,7 @@ class Wanted:
         max_iterations: in all, those before a checkpoint included.
         seed: of everything random.
         resume: go on with the newest run of the task.
-        checkpoint: go on from this one.
+        checkpoint: go on from this one; its file, when it comes to a plan.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
         deterministic: see ``protocol.Train``.
         gui: whether to show the training in the simulator's viewer.
@@ -161,7 +161,7 @@ def plan(wanted: Wanted, ask: Questions, warn: Callable[[str], None]) -> Plan:
 
 def _start(wanted: Wanted, ask: Questions, warn: Callable[[str], None]) -> tuple[Path | None, protocol.Progress]:
     if wanted.checkpoint:
-        file = checkpoint_at(wanted.checkpoint).absolute()
+        file = wanted.checkpoint.absolute()
         return file, ask.inspect(file)
     if wanted.resume:
         return _newest(ask.check(wanted.task or TASK, {}), ask, warn)

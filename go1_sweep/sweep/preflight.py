@@ -66,14 +66,13 @@ def _ask(spec: Spec, settings: list[dict[str, Value]], log: Path) -> tuple[proto
     except WorkerFailed as failure:
         raise BadInput(str(failure)) from None
     try:
-        hello = worker.receive(TIMEOUT)
+        hello = worker.greeted(TIMEOUT)
         worker.send(protocol.Check(spec.task, settings))
         checked = worker.receive(TIMEOUT)
-        if not isinstance(hello, protocol.Hello) or not isinstance(checked, protocol.Checked):
+        if not isinstance(checked, protocol.Checked):
             raise WorkerFailed(f"the simulator worker answered {checked}")
         return hello, checked
     except WorkerFailed as failure:
-        last_words = "".join(f"\n  {line}" for line in worker.evidence())
-        raise BadInput(f"the simulator {spec.simulator} does not start: {failure}{last_words}") from None
+        raise BadInput(f"the simulator {spec.simulator} does not start: {failure}{worker.last_words()}") from None
     finally:
         worker.close()

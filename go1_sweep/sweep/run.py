@@ -94,13 +94,12 @@ def _run_trials(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal,
     """Run all trials; returns when each is over, or when the user interrupts."""
     trials = Trials(spec, paths, terminal)
 
-    def stop() -> None:
-        trials.interrupt()
+    def say() -> None:
         terminal.note("Stopping: each trial ends with its current iteration. Ctrl-C again ends them at once.")
 
     with terminal.live(spec, trials.records, slots.count):
         try:
-            with contextlib.suppress(KeyboardInterrupt), interrupts.twice(stop):
+            with contextlib.suppress(KeyboardInterrupt), interrupts.twice(trials.interrupt, say):
                 _fit(spec, paths, trials, slots, scratch)
         except Exception as error:
             with contextlib.suppress(OSError, StorageInternalError, SQLAlchemyError):

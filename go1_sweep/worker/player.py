@@ -54,10 +54,7 @@ class Player:
 
     def _start(self, gl: str) -> tuple[WorkerProcess, protocol.Hello]:
         self._worker = worker = self._spec.start(self._log, gl=gl)
-        hello = worker.receive(self._spec.stall_timeout)
-        if not isinstance(hello, protocol.Hello):
-            raise WorkerFailed(f"the simulator worker began with {type(hello).__name__}")
-        return worker, hello
+        return worker, worker.greeted(self._spec.stall_timeout)
 
     def _do(self, job: protocol.Job, tell: Callable[[protocol.Note], None], gl: str) -> protocol.Answer:
         """Do the job in the worker, which ends when that fails: what it holds is not to be trusted."""

@@ -145,6 +145,21 @@ class WorkerProcess:
             raise WorkerFailed(f"the simulator worker speaks protocol {message.version}, not {protocol.VERSION}")
         return message
 
+    def greeted(self, timeout: float) -> protocol.Hello:
+        """What the worker says first.
+
+        Raises:
+            WorkerFailed: as in ``receive``, or it began with something else.
+        """
+        hello = self.receive(timeout)
+        if not isinstance(hello, protocol.Hello):
+            raise WorkerFailed(f"the simulator worker began with {type(hello).__name__}")
+        return hello
+
+    def last_words(self) -> str:
+        """The evidence as indented lines that follow a sentence."""
+        return "".join(f"\n  {line}" for line in self.evidence())
+
     def evidence(self) -> list[str]:
         """The lines of the worker's output that tell most: those of a crash in C code, or else the last."""
         lines: list[str] = []
