@@ -1,11 +1,11 @@
-"""Ctrl-C and SIGTERM."""
+"""Ctrl-C, SIGTERM and a terminal that hangs up."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
@@ -15,6 +15,9 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 def twice(stop: Callable[[], None], say: Callable[[], None]) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) calls both; the second raises ``KeyboardInterrupt``.
 
+    A terminal that hangs up (a dropped ssh) counts as a first one, unless ``nohup`` began us; never as a
+    second: kernel and shell both tell of it.
+
     Args:
         stop: called by the handler.
         say: prints; called in a thread, since the signal may have come in the middle of another print.
@@ -23,10 +26,12 @@ def twice(stop: Callable[[], None], say: Callable[[], None]) -> Iterator[None]:
     def first(signum: int, frame: Any) -> None:
         for number in NUMBERS:  # at once: the second may come before this is done
             signal.signal(number, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         threading.Thread(target=say, daemon=True).start()
         stop()
 
-    with _handled_by(first):
+    is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    with _handled_by(first, NUMBERS if is_nohup else (*NUMBERS, signal.SIGHUP)):
         yield
 
 
@@ -38,8 +43,10 @@ def raising() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _handled_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in NUMBERS}
+def _handled_by(
+    handler: Callable[[int, Any], None], numbers: Iterable[signal.Signals] = NUMBERS
+) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:

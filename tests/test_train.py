@@ -23,7 +23,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_play import older
 
-from go1_sweep import checkpoint, protocol, simulators
+from go1_sweep import checkpoint, interrupts, protocol, simulators
 from go1_sweep.paths import TrialPaths
 from go1_sweep.single_run import folders
 from go1_sweep.single_run.progress_line import GIB, ProgressLine
@@ -107,6 +107,27 @@ def test_ctrl_c_ends_the_iteration_saves_a_checkpoint_and_prints_the_command_tha
     assert (code, err) == (0, "")
     assert column(run, "iteration") == counted(40)
     assert runs(tmp_path) == [run]
+
+
+def test_a_terminal_that_hangs_up_ends_training_as_ctrl_c_does(train, tmp_path):
+    command = train(*FAKE, "--set", "env.step_seconds=0.02")
+    run = wait_for_rows(tmp_path, 2, 60)
+    for _ in range(2):  # by the kernel, and by the shell
+        os.killpg(command.process.pid, signal.SIGHUP)
+    code, _, err = command.finish()
+    assert code == 130
+    assert TrialPaths(run).checkpoints()[-1].name == f"model_{len(column(run, 'iteration'))}.pt"
+    assert "go on: python -m go1_sweep train" in err
+
+
+def test_nohup_keeps_training_deaf_to_a_terminal_that_hangs_up(monkeypatch):
+    monkeypatch.setattr(signal, "SIGHUP", signal.SIGUSR1)  # pytest itself has a terminal
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupts.twice(lambda: pytest.fail("stopped"), lambda: None):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_ctrl_c_ends_at_once(train, tmp_path):
