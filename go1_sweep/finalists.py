@@ -139,6 +139,11 @@ class Trained:
     deterministic: bool | None = None
     origin: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def file(self) -> Path:
+        """The checkpoint."""
+        return Path(self.policy.checkpoint)
+
 
 def trained(file: Path, task: str | None = None) -> Trained:
     """What the ``config.yaml`` or ``policy.json`` beside a checkpoint says of it.

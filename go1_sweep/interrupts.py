@@ -43,9 +43,7 @@ def raising() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _handled_by(
-    handler: Callable[[int, Any], None], numbers: Iterable[signal.Signals] = NUMBERS
-) -> Iterator[None]:
+def _handled_by(handler: Callable[[int, Any], None], numbers: Iterable[signal.Signals] = NUMBERS) -> Iterator[None]:
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

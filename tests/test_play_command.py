@@ -202,5 +202,14 @@ def test_a_task_picks_the_newest_run_that_was_trained_on_it(here):
     assert newest(None) == (flat / "model_2.pt").relative_to(here)
     assert newest("rough") == newest("Fake-Rough-Unitree-Go1") == (rough / "model_10.pt").relative_to(here)
     assert newest("Isaac-Velocity-Rough-Unitree-Go1-v0") == newest("rough")
-    with pytest.raises(BadInput, match="No checkpoint found of the task 'stairs'"):
+    with pytest.raises(BadInput, match="No checkpoint found of the task 'stairs'") as told:
         newest("stairs")
+    assert "(only of Fake-Flat-Unitree-Go1, Fake-Rough-Unitree-Go1)" in str(told.value)
+
+
+def test_where_nothing_can_be_written_beside_the_checkpoint_the_working_folder_takes_it(here):
+    run = make_run(here / "elsewhere", "2026-01-01_00-00-00", [1])
+    (run / "play").write_text("in the way")
+    play = folders.new_play(run / "model_1.pt")
+    assert play.log.parent == here / "play"
+    assert play.log.exists()

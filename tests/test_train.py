@@ -28,7 +28,7 @@ from go1_sweep.paths import TrialPaths
 from go1_sweep.single_run import folders
 from go1_sweep.single_run.progress_line import GIB, ProgressLine
 from go1_sweep.trial import torch_settings
-from go1_sweep.trial.resume import infos, resume
+from go1_sweep.trial.resume import infos, read_start, resume
 
 FAKE = ("--simulator", "fake", "--task", "flat", "--num_envs", "16", "--cpu")
 GO1 = ("--task", "flat", "--num_envs", "4", "--max_iterations", "8", "--cpu")
@@ -384,7 +384,9 @@ def test_all_that_was_learnt_comes_back_on_rough_terrain_levels_included(rough, 
         simulator.close(env)
     env, runner = build(num_envs=6, seed=2)
     try:
-        assert resume(simulator, runner, "rough", tmp_path / "model_2.pt") == progress
+        start = read_start(tmp_path / "model_2.pt")
+        assert start.progress == progress
+        resume(simulator, runner, "rough", start)
         terrain = env.unwrapped.scene.terrain
         assert torch.equal(terrain.terrain_levels, levels)
         assert torch.equal(terrain.terrain_types, types)
@@ -423,7 +425,7 @@ def test_an_adaptive_rate_is_the_checkpoints_and_a_fixed_one_the_configurations(
     before.alg.learning_rate = before.alg.optimizer.param_groups[0]["lr"] = 5e-4
     simulator.save(before, tmp_path / "model_0.pt", infos(simulator, before, checkpoint.Progress()))
     after = runner_with(2e-3)
-    resume(simulator, after, "flat", tmp_path / "model_0.pt")
+    resume(simulator, after, "flat", read_start(tmp_path / "model_0.pt"))
     assert after.alg.learning_rate == after.alg.optimizer.param_groups[0]["lr"] == rate
 
 

@@ -40,12 +40,20 @@ def checkpoint_at(path: Path) -> Path:
 
 
 def new_play(checkpoint: Path) -> PlayPaths:
-    """Where a play that starts now leaves its files, beside the checkpoint; its log is there already.
+    """Where a play that starts now leaves its files; its log is there already.
+
+    Beside the checkpoint, or in ``play`` of the working folder where nothing can be written beside it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: neither can be written.
     """
-    folder = play_folder(checkpoint)
+    try:
+        return _new_play(play_folder(checkpoint))
+    except OSError:
+        return _new_play(play_folder(Path.cwd() / checkpoint.name))
+
+
+def _new_play(folder: Path) -> PlayPaths:
     folder.mkdir(exist_ok=True)
     for stamp in _stamps():
         with contextlib.suppress(FileExistsError):

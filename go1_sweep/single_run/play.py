@@ -77,25 +77,31 @@ def newest(task: str | None) -> Path:
         BadInput: there is none.
         OSError: a folder cannot be read.
     """
+    others = set()
     for run in reversed(folders.runs()):
-        found = run.checkpoints()
-        if found and (task is None or _is_of(found[-1], task)):
-            return found[-1]
+        if found := run.checkpoints():
+            if task is None:
+                return found[-1]
+            if not (trained := _trained(found[-1])):
+                continue
+            simulator = SIMULATORS.get(trained.simulator)
+            if trained.task_id == (simulator.aliases.get(task, task) if simulator else task):
+                return found[-1]
+            others.add(trained.task_id)
     of_task = f" of the task '{task}'" if task else ""
+    of_others = f" (only of {', '.join(sorted(others))})" if others else ""
     raise BadInput(
-        f"No checkpoint found{of_task} below {folders.ROOT}: train first (python -m go1_sweep train), "
+        f"No checkpoint found{of_task} below {folders.ROOT}{of_others}: train first (python -m go1_sweep train), "
         "or name one with --checkpoint"
     )
 
 
-def _is_of(file: Path, task: str) -> bool:
-    """Whether the checkpoint was trained on the task, under whatever name, as far as that is known."""
+def _trained(file: Path) -> Trained | None:
+    """How it was trained, if that is known."""
     try:
-        trained = finalists.trained(file)
+        return finalists.trained(file)
     except BadInput:
-        return False
-    simulator = SIMULATORS.get(trained.simulator)
-    return trained.task_id == (simulator.aliases.get(task, task) if simulator else task)
+        return None
 
 
 def _play(file: Path, wanted: Wanted, terminal: Terminal) -> None:
@@ -134,14 +140,13 @@ def _evaluate(
     player: Player, trained: Trained, seed: int, wanted: Wanted, paths: PlayPaths, terminal: Terminal
 ) -> None:
     job = protocol.Evaluate(trained.policy, wanted.num_envs, seed, wanted.steps or 0, trajectories="")
-    file = Path(trained.policy.checkpoint)
-    digest = finalists.sha256(file)
+    digest = finalists.sha256(trained.file)
     answer = _with_bar(player, job, "playing", terminal)
     if not isinstance(answer, protocol.Evaluated):
         raise _refusal(answer)
-    evaluation = evaluation_of("", file.name, digest, {seed: answer})
-    evaluation.save(paths.evaluation(file.stem))
-    terminal.played(evaluation, paths.evaluation(file.stem))
+    evaluation = evaluation_of("", trained.file.name, digest, {seed: answer})
+    evaluation.save(paths.evaluation(trained.file.stem))
+    terminal.played(evaluation, paths.evaluation(trained.file.stem))
 
 
 def _film(player: Player, trained: Trained, seed: int, wanted: Wanted, paths: PlayPaths, terminal: Terminal) -> str:

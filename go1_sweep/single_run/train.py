@@ -42,10 +42,8 @@ def train(wanted: Wanted, console: Console) -> None:
         console.print(text, markup=False)
 
     try:
-        checkpoint = checkpoint_at(wanted.checkpoint) if wanted.checkpoint else None
-        wanted = replace(wanted, checkpoint=checkpoint)
-        beside = trained(checkpoint, wanted.task) if checkpoint else None
-        simulator = find_simulator(wanted.simulator or (beside.simulator if beside else "auto"))
+        named = trained(checkpoint_at(wanted.checkpoint).absolute(), wanted.task) if wanted.checkpoint else None
+        simulator = find_simulator(wanted.simulator or (named.simulator if named else "auto"))
         spec = worker_spec(simulator, wanted.device)
         with (
             tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
@@ -58,7 +56,8 @@ def train(wanted: Wanted, console: Console) -> None:
                 say(f"warning: {why}: training on the CPU, where more than some 32 envs take minutes an iteration")
             if wanted.gui:
                 say("warning: showing the training slows it down: watch a checkpoint with play --gui instead")
-            todo = plan(wanted, Questions(worker, spec.stall_timeout), lambda text: say(f"warning: {text}"))
+            questions = Questions(worker, spec.stall_timeout)
+            todo = plan(wanted, named, questions, lambda text: say(f"warning: {text}"))
             if todo.checkpoint and todo.begin.iterations >= todo.max_iterations:
                 done = f"{shown(todo.checkpoint)} has {todo.begin.iterations} of {todo.max_iterations} iterations"
                 say(f"{done}: nothing left to do (--max_iterations is the total)")

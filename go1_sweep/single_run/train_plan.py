@@ -48,7 +48,7 @@ class Wanted:
         max_iterations: in all, those before a checkpoint included.
         seed: of everything random.
         resume: go on with the newest run of the task.
-        checkpoint: go on from this one; its file, when it comes to a plan.
+        checkpoint: go on from this one: a file, or a folder of checkpoints.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
         deterministic: see ``protocol.Train``.
         gui: whether to show the training in the simulator's viewer.
@@ -111,13 +111,13 @@ class Questions:
             raise BadInput(problem)
         return checked
 
-    def inspect(self, checkpoint: Path) -> protocol.Progress:
+    def inspect(self, source: Trained) -> protocol.Progress:
         """Where training stood.
 
         Raises:
             BadInput: it cannot go on from this file.
         """
-        inspected = self._ask(protocol.Inspect(str(checkpoint)), protocol.Inspected)
+        inspected = self._ask(protocol.Inspect(source.policy.checkpoint), protocol.Inspected)
         if inspected.error:
             raise BadInput(inspected.error)
         return inspected.progress
@@ -130,14 +130,23 @@ class Questions:
         return answer
 
 
-def plan(wanted: Wanted, ask: Questions, warn: Callable[[str], None]) -> Plan:
+def plan(wanted: Wanted, named: Trained | None, ask: Questions, warn: Callable[[str], None]) -> Plan:
     """Decide what is trained, and whether anything keeps it from starting.
+
+    Args:
+        wanted: by the command line.
+        named: what its checkpoint, if it names one, was trained on.
+        ask: the simulator.
+        warn: told of checkpoints that are passed over.
 
     Raises:
         BadInput: no such task, checkpoint or parameter.
     """
-    file, begin = _start(wanted, ask, warn)
-    source = trained(file, wanted.task) if file else None
+    source, begin = named, protocol.Progress()
+    if named:
+        begin = ask.inspect(named)
+    elif wanted.resume:
+        source, begin = _newest(ask.check(wanted.task or TASK, {}), ask, warn)
     task = source.policy.task if source else wanted.task or TASK
     parameters: dict[str, Value] = {"num_envs": NUM_ENVS, **(source.policy.parameters if source else {})}
     for name in wanted.parameters:
@@ -153,30 +162,24 @@ def plan(wanted: Wanted, ask: Questions, warn: Callable[[str], None]) -> Plan:
         seed=_first(wanted.seed, source and source.seed, SEED),
         max_iterations=_first(wanted.max_iterations, source and source.max_iterations, MAX_ITERATIONS),
         deterministic=_first(wanted.deterministic, source and source.deterministic, False),
-        checkpoint=file,
+        checkpoint=source and source.file,
         begin=begin,
-        folder=_own_folder(file, source, checked.task_id, wanted) if file and source else None,
+        folder=_own_folder(source, checked.task_id, wanted) if source else None,
     )
 
 
-def _start(wanted: Wanted, ask: Questions, warn: Callable[[str], None]) -> tuple[Path | None, protocol.Progress]:
-    if wanted.checkpoint:
-        file = wanted.checkpoint.absolute()
-        return file, ask.inspect(file)
-    if wanted.resume:
-        return _newest(ask.check(wanted.task or TASK, {}), ask, warn)
-    return None, protocol.Progress()
-
-
-def _newest(checked: protocol.Checked, ask: Questions, warn: Callable[[str], None]) -> tuple[Path, protocol.Progress]:
+def _newest(
+    checked: protocol.Checked, ask: Questions, warn: Callable[[str], None]
+) -> tuple[Trained, protocol.Progress]:
     """The highest checkpoint that can be used of the task's newest run that has one."""
     ours = [run for run in runs(checked.experiment) if run.config.exists()]  # rsl_rl's own scripts write none
     for run in reversed(ours):
         for file in reversed(run.checkpoints()):
             try:
-                if trained(file).task_id != checked.task_id:  # flat and rough may be one experiment
+                source = trained(file.absolute())
+                if source.task_id != checked.task_id:  # flat and rough may be one experiment
                     break
-                return file.absolute(), ask.inspect(file.absolute())
+                return source, ask.inspect(source)
             except BadInput as error:
                 warn(f"{error}: looking for the one before")
     raise BadInput(
@@ -185,13 +188,13 @@ def _newest(checked: protocol.Checked, ask: Questions, warn: Callable[[str], Non
     )
 
 
-def _own_folder(file: Path, source: Trained, task_id: str, wanted: Wanted) -> TrialPaths | None:
+def _own_folder(source: Trained, task_id: str, wanted: Wanted) -> TrialPaths | None:
     """The folder of the checkpoint's run if training goes on in it.
 
     It does not where that would overwrite what came after a checkpoint that was named, nor in a sweep.
     """
-    folder = TrialPaths(file.parent)
-    is_last = wanted.checkpoint is None or file in folder.checkpoints()[-1:]
+    folder = TrialPaths(source.file.parent)
+    is_last = wanted.checkpoint is None or source.file in folder.checkpoints()[-1:]
     return folder if is_run(folder.folder) and is_last and source.task_id == task_id else None
 
 

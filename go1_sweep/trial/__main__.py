@@ -82,10 +82,10 @@ def _check(simulator: simulators.Simulator, message: protocol.Check) -> protocol
 
 def _inspect(checkpoint: Path) -> protocol.Inspected:
     from go1_sweep.trial.policy import PolicyError
-    from go1_sweep.trial.resume import progress_of
+    from go1_sweep.trial.resume import read_start
 
     try:
-        return protocol.Inspected(progress_of(checkpoint), "")
+        return protocol.Inspected(read_start(checkpoint).progress, "")
     except PolicyError as error:
         return protocol.Inspected(protocol.Progress(), str(error))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +21,57 @@ OURS = "go1_sweep"
 
 def infos(simulator: Simulator, runner: OnPolicyRunner, progress: Progress) -> dict[str, Any]:
     """What a checkpoint keeps besides what rsl_rl and the simulator put into it."""
-    return {OURS: {"progress": dataclasses.asdict(progress), "curriculum": simulator.curriculum(runner.env)}}
+    return {OURS: {"progress": asdict(progress), "curriculum": simulator.curriculum(runner.env)}}
 
 
-def progress_of(path: Path) -> Progress:
-    """Where the training stood; of a checkpoint that is not ours, rsl_rl's iteration is all that is known.
+@dataclass(frozen=True)
+class Start:
+    """A checkpoint to train further.
+
+    Attributes:
+        path: its file.
+        content: of the file, as the rsl_rl that is installed has it.
+        progress: where the training stood; of a checkpoint that is not ours, rsl_rl's iteration is all
+            that is known.
+        curriculum: where the simulator's curriculum stood; empty where that is not known.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    progress: Progress
+    curriculum: dict[str, Any]
+
+
+def read_start(path: Path) -> Start:
+    """Read a checkpoint to train it further.
 
     Raises:
-        PolicyError: it is no checkpoint that can be trained further.
+        PolicyError: it is no checkpoint, or none that can be trained further.
     """
-    return _progress(_read(path))
+    content = read_checkpoint(path)
+    missing = {"critic_state_dict", "optimizer_state_dict", "iter", "infos"} - content.keys()
+    if missing:
+        raise PolicyError(f"{path} can be played, but not trained further: it has no {', '.join(sorted(missing))}")
+    try:
+        ours = (content["infos"] or {}).get(OURS, {})
+        progress = Progress(**ours["progress"]) if ours else Progress(iterations=content["iter"])
+        if type(progress.iterations) is not int:
+            raise TypeError("no number of iterations")
+        curriculum = dict(ours.get("curriculum", {}))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise PolicyError(f"{path} can be played, but not trained further: its counters are damaged") from None
+    return Start(path, content, progress, curriculum)
 
 
-def resume(simulator: Simulator, runner: OnPolicyRunner, task_id: str, path: Path) -> Progress:
+def resume(simulator: Simulator, runner: OnPolicyRunner, task_id: str, start: Start) -> None:
     """Load policy, critic, optimizer, rates, statistics, counters and curriculum, and reset the envs.
 
     A fixed learning rate is the configuration's, an adaptive one that of the checkpoint.
 
-    Returns:
-        Where the training stood.
-
     Raises:
-        PolicyError: see ``progress_of``, and where the checkpoint is of another network.
+        PolicyError: the checkpoint is of another network.
     """
-    content = _read(path)
+    path, content, progress = start.path, start.content, start.progress
     check_fits(path, content["actor_state_dict"], runner.alg.get_policy().state_dict(), task_id)
     configured = runner.alg.learning_rate
     with tempfile.NamedTemporaryFile(suffix=".pt") as file:  # rsl_rl takes files alone, of its own version
@@ -57,33 +84,6 @@ def resume(simulator: Simulator, runner: OnPolicyRunner, task_id: str, path: Pat
         for group in runner.alg.optimizer.param_groups:
             group["lr"] = configured
     runner.alg.learning_rate = runner.alg.optimizer.param_groups[0]["lr"]
-    simulator.restore_curriculum(runner.env, _ours(content).get("curriculum", {}))
-    progress = _progress(content)
+    simulator.restore_curriculum(runner.env, start.curriculum)
     runner.current_learning_iteration = progress.iterations
     runner.logger.tot_timesteps, runner.logger.tot_time = progress.env_steps, progress.train_seconds
-    return progress
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content = read_checkpoint(path)
-    missing = {"critic_state_dict", "optimizer_state_dict", "iter", "infos"} - content.keys()
-    if missing:
-        raise PolicyError(f"{path} can be played, but not trained further: it has no {', '.join(sorted(missing))}")
-    try:
-        _progress(content)
-        _ = _ours(content).get("curriculum", {}).items()
-    except (AttributeError, KeyError, TypeError):
-        raise PolicyError(f"{path} can be played, but not trained further: its counters are damaged") from None
-    return content
-
-
-def _progress(content: dict[str, Any]) -> Progress:
-    ours = _ours(content)
-    progress = Progress(**ours["progress"]) if ours else Progress(iterations=content["iter"])
-    if type(progress.iterations) is not int:
-        raise TypeError("no number of iterations")
-    return progress
-
-
-def _ours(content: dict[str, Any]) -> dict[str, Any]:
-    return (content["infos"] or {}).get(OURS, {})

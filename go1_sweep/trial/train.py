@@ -21,7 +21,7 @@ from go1_sweep.trial import torch_settings
 from go1_sweep.trial.link import Link
 from go1_sweep.trial.policy import PolicyError
 from go1_sweep.trial.progress import ScalarWriter, TrialLog
-from go1_sweep.trial.resume import infos, progress_of, resume
+from go1_sweep.trial.resume import infos, read_start, resume
 
 ENDLESS = 1_000_000_000
 """Iterations asked of ``runner.learn`` where the budget is not counted in them; the hook ends it."""
@@ -110,19 +110,20 @@ class _Training:
 
     def _build(self) -> None:
         request, simulator = self._request, self._simulator
-        begin = progress_of(Path(request.checkpoint)) if request.checkpoint else protocol.Progress()
+        start = read_start(Path(request.checkpoint)) if request.checkpoint else None
+        begin = start.progress if start else protocol.Progress()
         torch_settings.configure(deterministic=request.deterministic)
         config = simulator.load_config(simulator.resolve(request.task))
         simulator.apply(config, request.parameters)
         self._save_interval = config.agent.save_interval
         resolved = self._resolved(config)
-        if not request.checkpoint:
+        if not start:
             self._write_config(resolved)
         self._env = simulator.make_env(config, request.seed, self._device)
         writer = ScalarWriter.config(begin.iterations)
         self._runner = simulator.make_runner(self._env, config, self._paths.folder, writer)
-        if request.checkpoint:
-            resume(simulator, self._runner, config.task_id, Path(request.checkpoint))
+        if start:
+            resume(simulator, self._runner, config.task_id, start)
             self._write_config(resolved)  # only now: a checkpoint that is refused leaves its run as it was
         self._log = TrialLog(self._paths, request.metric, request.window, begin)
 
