@@ -107,6 +107,7 @@ def start(*arguments: str, cwd: Path | None = None, env: dict[str, str] | None =
         cwd=cwd,
         env={**os.environ, **(env or {}), MARK: mark},
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests may run under nohup
     )
     command = Command(process, mark)
     _STARTED.append(command)
