@@ -138,7 +138,7 @@ def direct(options: argparse.Namespace) -> None:
     config = simulator.load_config(simulator.resolve(TASK))
     simulator.apply(config, {"num_envs": options.num_envs})
     env = simulator.make_env(config, options.seed, options.device)
-    runner = simulator.make_runner(env, config, options.direct, writer="tensorboard")
+    runner = simulator.make_runner(env, config, options.direct)
     runner.logger.git_status_repos.clear()
     ends: list[tuple[float, float]] = []
     log = runner.logger.log

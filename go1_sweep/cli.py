@@ -61,6 +61,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "--task", help="to play a checkpoint in (default: what it was trained on, by config.yaml beside it)"
     )
     export.add_argument("--simulator", help="likewise")
+    _add_interpreter(export)
     export.add_argument("--num-envs", type=_count, help="that the policies play in (default: the sweep's, or 50)")
     export.add_argument("--seeds", type=_count, help="how many times they play (default: the sweep's, or 3)")
     export.add_argument("--no-video", action="store_true", help="film nothing")
@@ -116,6 +117,7 @@ def _add_spec(parser: argparse.ArgumentParser) -> None:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="rough (the default), flat, or an id that the simulator has registered")
     parser.add_argument("--simulator", help="the simulator, or auto (the default)")
+    _add_interpreter(parser)
     parser.add_argument("--num-envs", type=_count, help="side by side (default: 4096)")
     parser.add_argument("--max-iterations", type=_count, help="in all, resumed ones included (default: 1500)")
     parser.add_argument("--seed", type=_seed, help="of everything random (default: 42)")
@@ -138,6 +140,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_interpreter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--python", help="the interpreter that has the simulator, or isaaclab.sh (default: this one)")
+    parser.add_argument("--physics", choices=("auto", "physx", "newton"), help="of Isaac Lab (default: auto)")
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
     device = parser.add_mutually_exclusive_group()
     device.add_argument("--device", default="auto", help="auto (the default), cpu, cuda or cuda:<n>")
@@ -150,6 +157,7 @@ def _add_play(play: argparse.ArgumentParser) -> None:
     )
     play.add_argument("--task", help="rough, flat or a registered id (default: what it was trained on)")
     play.add_argument("--simulator", help="(default: what it was trained in)")
+    _add_interpreter(play)
     _add_device(play)
     play.add_argument("--seed", type=_seed, help="of the envs (default: one that training did not use)")
     play.add_argument("--num-envs", type=_count, default=50, help="robots side by side (default: 50)")
@@ -210,7 +218,15 @@ def _export(options: argparse.Namespace) -> None:
     from go1_sweep.sweep.export import Wanted, export
     from go1_sweep.terminal import Terminal
 
-    wanted = Wanted(options.task, options.simulator, options.num_envs, options.seeds, not options.no_video)
+    wanted = Wanted(
+        task=options.task,
+        simulator=options.simulator,
+        num_envs=options.num_envs,
+        seeds=options.seeds,
+        video=not options.no_video,
+        python=options.python,
+        physics=options.physics,
+    )
     export(options.target, options.out, wanted, Terminal())
 
 
@@ -223,6 +239,8 @@ def _train(options: argparse.Namespace) -> None:
     wanted = Wanted(
         task=options.task,
         simulator=options.simulator,
+        python=options.python,
+        physics=options.physics,
         num_envs=options.num_envs,
         max_iterations=options.max_iterations,
         seed=options.seed,

@@ -29,6 +29,7 @@ DRIVER = ("ray", "optuna")
 """What the sweep itself rests on."""
 
 RESTS_ON = {
+    "isaaclab": ("isaaclab", "isaacsim", "newton", "mujoco-warp", "warp-lang", "rsl-rl-lib", "torch"),
     "mjlab": ("mjlab", "mujoco", "mujoco-warp", "warp-lang", "rsl-rl-lib", "torch"),
     "fake": ("rsl-rl-lib", "torch"),
 }
@@ -183,20 +184,21 @@ def _driver(machine: Machine) -> list[Finding]:
 
 
 def _simulators(machine: Machine) -> list[Finding]:
-    versions = machine.probed["packages"]["versions"]
+    isaaclab = machine.probed["isaaclab"]
+    versions = machine.probed["packages"]["versions"] | {"isaaclab": isaaclab["release"]}
     names = AUTOMATIC if machine.simulator == "auto" else (machine.simulator,)
     found = []
     for name in names:
-        if RESTS_ON[name][0] in versions:
+        if name == "isaaclab" and isaaclab["problem"]:
+            mend = _in(machine.python, isaaclab["mend"])
+            found.append(Finding(MISSING, "isaaclab (training)", isaaclab["problem"], mend=mend))
+        elif versions.get(RESTS_ON[name][0]):
             rest = [f"{each} {versions[each]}" for each in RESTS_ON[name] if each in versions and each != name]
             found.append(Finding(OK, f"{name} {versions.get(name, '')}".rstrip() + f" ({', '.join(rest)})"))
     if not found:
         mend = " or ".join(_in(machine.python, SIMULATORS[name].install) for name in names)
         where = machine.python or "this interpreter"
         found = [Finding(MISSING, f"{' or '.join(names)} (training)", f"not installed in {where}", mend=mend)]
-    if "isaaclab" in versions and "isaaclab" not in SIMULATORS:
-        version = versions["isaaclab"]
-        found.append(Finding(NOTE, f"isaaclab {version} is installed, and not supported by this version of go1_sweep"))
     return found
 
 
@@ -225,7 +227,9 @@ def _compute(machine: Machine) -> list[Finding]:
 def _videos(machine: Machine) -> list[Finding]:
     graphics, encoder = machine.probed["graphics"], machine.probed["encoder"]
     found = []
-    if graphics["problem"]:
+    if machine.simulator in ("auto", "isaaclab") and machine.probed["isaaclab"]["release"]:
+        found.append(Finding(NOTE, "Isaac Lab's pictures (videos)", "whether it can draw here is seen when it films"))
+    elif graphics["problem"]:
         mend = _in(machine.python, graphics["mend"])
         found.append(Finding(MISSING, "EGL (videos)", graphics["problem"], mend=mend))
     elif machine.gpus and graphics["renderer"].startswith(SOFTWARE_RENDERERS):

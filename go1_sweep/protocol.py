@@ -160,10 +160,12 @@ class Started:
 
     Attributes:
         gpu_memory: in use on the GPU, by whomever, and in all [bytes]; empty on the CPU.
+        memory: that the worker's process holds [bytes].
     """
 
     trial: str
     gpu_memory: list[int]
+    memory: int
 
 
 @dataclass(frozen=True)

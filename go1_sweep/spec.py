@@ -19,7 +19,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    PlainValidator,
     ValidationError,
     model_serializer,
 )
@@ -27,81 +26,9 @@ from pydantic_core import ErrorDetails
 
 from go1_sweep import parameters, spec_rules, yaml_file
 from go1_sweep.errors import BadInput, did_you_mean
-from go1_sweep.parameters import Value
 from go1_sweep.space import DISTRIBUTIONS, Choice, Dimension, Range, Space
+from go1_sweep.spec_values import Baseline, Flag, Gpus, Number, Scalar, Scalars, Whole, Word, section_or_flag
 from go1_sweep.yaml_file import in_yaml
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"expected a number, not {in_yaml(value)}")
-    if not math.isfinite(value):
-        raise ValueError(f"expected a finite number, not {in_yaml(value)}")
-    return value
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or _number(value) != int(value):
-        raise ValueError(f"expected a whole number, not {in_yaml(value)}")
-    return int(value)
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, int | float):
-        raise ValueError(f"expected text, not {in_yaml(value)} (in quotes it is text)")
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"expected text, not {in_yaml(value)}")
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"expected true or false, not {in_yaml(value)}")
-    return value
-
-
-def _value(value: Any) -> Value:
-    if isinstance(value, bool | str):
-        return value
-    if not isinstance(value, int | float):
-        raise ValueError(f"expected a number, text, true or false, not {in_yaml(value)}")
-    return _number(value)
-
-
-def _gpus(value: Any) -> Any:
-    if isinstance(value, bool | float):  # Python's True equals 1
-        raise ValueError(f"expected 'auto', 0 or 1, not {in_yaml(value)}")
-    return value
-
-
-def _baseline(value: Any) -> Any:
-    if not isinstance(value, bool | dict):
-        raise ValueError(f"expected true, false or a mapping of parameters to values, not {in_yaml(value)}")
-    return value if isinstance(value, dict) else {} if value else None
-
-
-def _video(value: Any) -> Any:
-    if value is None or not isinstance(value, bool | dict):
-        raise ValueError(f"expected true, false or a mapping, not {in_yaml(value)}")
-    return value if isinstance(value, dict) else {} if value else None
-
-
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
-
-
-Number = Annotated[float, PlainValidator(_number)]  # a whole one stays an int
-Whole = Annotated[int, BeforeValidator(_whole)]
-Word = Annotated[str, BeforeValidator(_word)]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Scalar = Annotated[Any, BeforeValidator(_value)]
-Scalars = Annotated[list[Scalar], BeforeValidator(_as_list)]
-Gpus = Annotated[Literal["auto", 0, 1], BeforeValidator(_gpus)]
-Baseline = Annotated[
-    dict[str, Scalar] | None,
-    BeforeValidator(_baseline),
-    PlainSerializer(lambda value: value or value is not None),
-]
 
 
 class _Section(BaseModel):
@@ -171,7 +98,7 @@ class VideoSpec(_Section):
     interval: Annotated[Whole, Field(ge=1)] = 1
 
 
-Video = Annotated[VideoSpec | None, BeforeValidator(_video), PlainSerializer(lambda value: value or False)]
+Video = Annotated[VideoSpec | None, BeforeValidator(section_or_flag), PlainSerializer(lambda value: value or False)]
 
 
 class FinalSpec(_Section):
@@ -187,10 +114,39 @@ class FinalSpec(_Section):
     video: Video = VideoSpec()
 
 
-class MjlabSpec(_Section):
-    """The Python interpreter that has mjlab; ``null``: the one that runs the sweep."""
+class SimulatorSpec(_Section):
+    """The Python interpreter that has the simulator; ``null``: the one that runs the sweep.
+
+    A worker that has had ``max_trials_per_worker`` is replaced by a fresh process; ``null``: none is.
+    """
 
     python: Word | None = None
+    max_trials_per_worker: Annotated[Whole, Field(ge=1)] | None = None
+
+    @property
+    def launch(self) -> dict[str, Any]:
+        """What the simulator's ``launch`` takes."""
+        return self.model_dump(exclude={"python", "max_trials_per_worker"})
+
+
+class IsaacLabSpec(SimulatorSpec):
+    """Its interpreter (or ``isaaclab.sh``), and its physics: ``auto`` is PhysX where Isaac Sim is installed."""
+
+    max_trials_per_worker: Annotated[Whole, Field(ge=1)] | None = 20  # Kit does not give back all that a stage took
+    physics: Literal["auto", "physx", "newton"] = "auto"
+
+
+def simulator_spec(simulator: str, python: str | None, physics: str | None) -> SimulatorSpec:
+    """The section of a simulator as flags of the command line give it.
+
+    Raises:
+        BadInput: that simulator does not have a choice of physics.
+    """
+    if simulator == "isaaclab":
+        return IsaacLabSpec.model_validate({"python": python, "physics": physics or "auto"})
+    if physics is not None:
+        raise BadInput(f"--physics is for Isaac Lab, and the simulator is {simulator}")
+    return SimulatorSpec(python=python)
 
 
 class Spec(_Section):
@@ -206,7 +162,8 @@ class Spec(_Section):
     early_stopping: EarlyStoppingSpec = EarlyStoppingSpec()
     resources: ResourcesSpec = ResourcesSpec()
     final: FinalSpec = FinalSpec()
-    mjlab: MjlabSpec = MjlabSpec()
+    isaaclab: IsaacLabSpec = IsaacLabSpec()
+    mjlab: SimulatorSpec = SimulatorSpec()
     storage: Word = "runs"
 
     @property
@@ -219,14 +176,14 @@ class Spec(_Section):
         """The sweep's folder, absolute."""
         return Path(self.storage).expanduser().absolute() / self.name
 
-    @property
-    def python(self) -> str | None:
-        """The interpreter that the spec names for its simulator; ``None``: the current one."""
-        return self.python_of(self.simulator)
+    def of_simulator(self, simulator: str) -> SimulatorSpec:
+        """The section of a simulator."""
+        section = getattr(self, simulator, None)
+        return section if isinstance(section, SimulatorSpec) else SimulatorSpec()
 
     def python_of(self, simulator: str) -> str | None:
-        """The interpreter that the spec names for that simulator; ``None``: the current one."""
-        return getattr(getattr(self, simulator, None), "python", None)
+        """The interpreter that is named for a simulator; ``None``: the current one."""
+        return self.of_simulator(simulator).python
 
     def rungs(self) -> list[int]:
         """The budgets at which trials are compared, rising; none where ``scheduler`` is ``none``.

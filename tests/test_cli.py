@@ -60,7 +60,7 @@ def test_an_unknown_task_is_refused_by_validate_with_what_there_is(sweep, capsys
 def test_a_parameter_that_the_task_does_not_have_is_refused_with_its_place(sweep, capsys):
     search = {"trials": 1, "parameters": {"learning_rate": {"uniform": [1e-3, 2e-3]}}, "fixed": {"gamma": 0.9}}
     said = refused(["validate", str(sweep(search=search).file)], capsys)
-    assert "search.fixed.gamma: fake has no parameter 'gamma'" in said
+    assert "search.fixed.gamma: agent.algorithm.gamma: the configuration has no 'gamma' there" in said
 
 
 def test_validate_says_what_the_task_is(sweep, capsys):

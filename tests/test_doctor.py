@@ -30,6 +30,7 @@ SOUND = Machine(
     simulator="auto",
     probed={
         "packages": {"problem": "", "mend": "", "python": "3.11.9", "versions": {"mjlab": "1.6.0", "torch": "2.13.0"}},
+        "isaaclab": {"problem": "", "mend": "", "release": ""},
         "torch": {"problem": "", "mend": "", "version": "2.13.0", "cuda": "13.0", "available": True, "devices": ["x"]},
         "graphics": {"problem": "", "mend": "", "renderer": "NVIDIA H200/PCIe/SSE2", "devices": [0, None]},
         "encoder": {"problem": "", "mend": "", "ffmpeg": "/bin/ffmpeg"},
@@ -106,7 +107,10 @@ def test_a_full_shared_memory_is_a_note_and_none_at_all_is_missing():
 def test_a_simulator_missing_in_the_named_interpreter_is_installed_by_that_interpreter():
     made_up = machine("packages", {"versions": {"torch": "2.13.0"}}, python="/opt/py")
     (line,) = said(made_up, MISSING)
-    assert line == "mjlab (training): not installed in /opt/py; mend: /opt/py -m pip install 'go1_sweep[mjlab]'"
+    assert line == (
+        "isaaclab or mjlab (training): not installed in /opt/py; "
+        "mend: https://isaac-sim.github.io/IsaacLab or /opt/py -m pip install 'go1_sweep[mjlab]'"
+    )
 
 
 def test_an_interpreter_that_is_too_old_is_missing():
@@ -114,9 +118,13 @@ def test_an_interpreter_that_is_too_old_is_missing():
     assert "/opt/py is Python 3.9.18, and 3.11 or later is wanted" in line
 
 
-def test_isaac_lab_is_a_note():
-    (line,) = said(machine("packages", {"versions": {"mjlab": "1.6.0", "isaaclab": "2.3.2"}}), NOTE)
-    assert "isaaclab 2.3.2" in line
+def test_isaac_lab_is_named_by_its_release_and_says_what_it_lacks():
+    assert "isaaclab 2.3.2 (torch 2.13.0)" in said(machine("isaaclab", {"release": "2.3.2"}), OK)
+    lacks = {"release": "2.3.2", "problem": "Isaac Lab 2.3.2 found, Isaac Sim missing", "mend": "pip install isaacsim"}
+    (line,) = said(machine("isaaclab", lacks, python="/opt/py"), MISSING)
+    assert line == (
+        "isaaclab (training): Isaac Lab 2.3.2 found, Isaac Sim missing; mend: /opt/py -m pip install isaacsim"
+    )
 
 
 def test_every_simulator_has_its_packages():
@@ -280,8 +288,8 @@ def test_a_child_process_draws_with_egl_where_it_is_asked_to(tmp_path, monkeypat
     )
     assert probe(python, "graphics")["graphics"]["renderer"] == "egl"
     log = tmp_path / "log"
-    process.WorkerProcess("fake", "cpu", log, python=python).close()
-    process.WorkerProcess("fake", "cpu", log, python=python, gl="egl").close()
+    process.WorkerSpec("fake", python, "cpu", 1, 60).start(log).close()
+    process.WorkerSpec("fake", python, "cpu", 1, 60).start(log, gl="egl").close()
     assert re.findall("disable|egl", log.read_text()) == ["disable", "egl"]
 
 

@@ -10,20 +10,22 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import imageio.v2 as imageio
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from tensordict import TensorDict
 
 from go1_sweep import protocol, simulators
 from go1_sweep.paths import PolicyPaths
 from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig
+from go1_sweep.trial.checkpoints import PolicyError, read_actor, read_checkpoint
 from go1_sweep.trial.evaluate import evaluate
 from go1_sweep.trial.export import export
-from go1_sweep.trial.policy import PolicyError, playing, read_actor, read_checkpoint, reset
+from go1_sweep.trial.policy import playing, reset
 from go1_sweep.trial.view import view
 
 STEPS = 30
@@ -48,7 +50,7 @@ def policy(simulator, tmp_path_factory) -> protocol.Policy:
     simulator.apply(config, {**SHORT, "num_envs": 4})
     env = simulator.make_env(config, seed=1, device="cpu")
     try:
-        runner = simulator.make_runner(env, config, None, "tensorboard")
+        runner = simulator.make_runner(env, config, None)
         runner.learn(1)
         simulator.save(runner, folder / "model_1.pt")
     finally:
@@ -260,7 +262,7 @@ def _trained_fake(simulator: Simulator, folder: Path, parameters: dict) -> proto
     config = simulator.load_config(simulator.resolve("flat"))
     simulator.apply(config, parameters)
     env = simulator.make_env(config, seed=1, device="cpu")
-    simulator.save(simulator.make_runner(env, config, None, "tensorboard"), folder / "model_0.pt")
+    simulator.save(simulator.make_runner(env, config, None), folder / "model_0.pt")
     return protocol.Policy(str(folder / "model_0.pt"), "flat", parameters)
 
 
@@ -354,7 +356,7 @@ def test_a_checkpoint_of_an_older_rsl_rl_is_the_very_same_policy_and_is_exported
 
 def test_the_optimizer_counts_the_spread_first_as_older_versions_did(simulator, policy):
     with playing(simulator, policy, num_envs=2, seed=3, device="cpu") as play:
-        first, *others = (name for name, _ in play.actor.named_parameters())
+        first, *others = (name for name, _ in cast(torch.nn.Module, play.actor).named_parameters())
     assert first.startswith("distribution.")
     assert all(name.startswith("mlp.") for name in others)
 
@@ -377,7 +379,7 @@ def test_exported_files_give_the_checkpoints_actions_for_any_number_of_robots(si
     for robots in (1, 7):
         observations = torch.randn(robots, size)
         actions = np.asarray(session.run([description["output"]], {description["input"]: observations.numpy()})[0])
-        expected = actor({actor.obs_groups[0]: observations}).detach()  # one group: its whole input
+        expected = actor(TensorDict({actor.obs_groups[0]: observations})).detach()  # one group: its whole input
         assert actions.shape == (robots, len(description["actions"]))
         assert np.abs(actions - expected.numpy()).max() < 1e-5
         assert (script(observations) - expected).abs().max() < 1e-5

@@ -34,7 +34,7 @@ def make_run(root: Path, name: str, numbers: list[int], *, task: str = "flat", s
     folder = root / folders.ROOT / config.agent.experiment_name / name
     folder.mkdir(parents=True)
     try:
-        runner = used.make_runner(environment, config, None, "tensorboard")
+        runner = used.make_runner(environment, config, None)
         for number in numbers:
             used.save(runner, folder / f"model_{number}.pt")
     finally:

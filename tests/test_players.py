@@ -19,7 +19,7 @@ def checkpoint(tmp_path_factory) -> Path:
     config = simulator.load_config(simulator.resolve("flat"))
     env = simulator.make_env(config, seed=1, device="cpu")
     file = tmp_path_factory.mktemp("trial") / "model_0.pt"
-    simulator.save(simulator.make_runner(env, config, None, "tensorboard"), file)
+    simulator.save(simulator.make_runner(env, config, None), file)
     return file
 
 

@@ -20,7 +20,7 @@ EXAMPLES = [
     protocol.Check("flat", [SETTING, {}]),
     protocol.Checked("Mjlab-Velocity-Flat", "go1_velocity", "", ["", "no such entry"]),
     protocol.Train("0001", "/runs/ä", "flat", SETTING, 7, "iterations", 10.0, [1.0, 3], "mean_reward", 20),
-    protocol.Started("0001", []),
+    protocol.Started("0001", [], 10**9),
     protocol.Continue("0001"),
     protocol.Stop("0001", True),
     protocol.Report("0001", Progress(1, 96, 0.5, None), {"iteration": 1, "kl": 0.01}, [1, 2]),

@@ -15,6 +15,7 @@ from go1_sweep import simulators
 from go1_sweep.parameters import PARAMETERS
 from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig, set_entry
 from go1_sweep.trial.progress import ScalarWriter
+from go1_sweep.trial.runner import runner_of
 
 ISAACLAB_IDS = {
     "Isaac-Velocity-Rough-Unitree-Go1-v0": "rough",
@@ -119,19 +120,20 @@ def test_the_runner_trains_logs_through_the_writer_and_saves_what_it_loads(simul
     before = dataclasses.asdict(config.agent)
     env = simulator.make_env(config, seed=1, device="cpu")
     try:
-        runner = simulator.make_runner(env, config, tmp_path, ScalarWriter.config())
+        runner = simulator.make_runner(env, config, tmp_path)
         assert isinstance(runner, OnPolicyRunner)
         assert {k: v for k, v in dataclasses.asdict(config.agent).items() if k != "seed"} == {
             k: v for k, v in before.items() if k != "seed"
         }, "the runner may change its copy, not the configuration"
-        saved: list[Path] = []
-        runner.save = lambda path, infos=None: saved.append(Path(path))
-        runner.learn(1)
-        assert isinstance(runner.logger.writer, ScalarWriter)
+        writer = ScalarWriter(tmp_path, 0)
+        runner_of(runner).learn(1, writer, lambda log: log())
+        writer.stop()
+        assert {"Loss/entropy", "Loss/learning_rate", "Perf/collection_time"} <= set(writer.take())
+        assert not list(tmp_path.rglob("*.pt")), "what is saved, and where, is the trial's business"
         simulator.save(runner, tmp_path / "checkpoint.pt")
         content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
         assert {"actor_state_dict", "optimizer_state_dict", "iter"} <= set(content)
-        other = simulator.make_runner(env, config, tmp_path, ScalarWriter.config())
+        other = simulator.make_runner(env, config, tmp_path)
         other.load(str(tmp_path / "checkpoint.pt"))
         trained, loaded = runner.alg.get_policy().state_dict(), other.alg.get_policy().state_dict()
         assert all(torch.equal(trained[name], loaded[name]) for name in trained)

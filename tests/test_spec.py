@@ -219,12 +219,21 @@ def test_a_condition_takes_one_value_or_several():
 
 def test_the_interpreter_is_that_of_the_named_simulator():
     text = "mjlab: {python: /venv/bin/python}"
-    assert load(text, simulator="mjlab").python == "/venv/bin/python"
-    assert load(text, simulator="fake").python is None
-    assert load(text).python is None
+    assert load(text).of_simulator("mjlab").python == "/venv/bin/python"
+    assert load(text).of_simulator("isaaclab").python is None
+    assert load(text).of_simulator("fake").python is None
 
 
-TOP = "known: name, task, simulator, search, baseline, budget, early_stopping, resources, final, mjlab, storage"
+def test_what_launches_isaac_lab_is_its_section_without_the_interpreter():
+    assert load("isaaclab: {python: ~/isaaclab.sh -p, physics: newton}").of_simulator("isaaclab").launch == {
+        "physics": "newton"
+    }
+    assert load("").of_simulator("mjlab").launch == {}
+
+
+TOP = (
+    "known: name, task, simulator, search, baseline, budget, early_stopping, resources, final, isaaclab, mjlab, storage"
+)
 RAW = "(or a raw path: env.<path>, agent.<path>)"
 ONE_OF = "needs one of choice, uniform, log_uniform, int_uniform"
 FOLDER = "cannot be a folder name: at most 100 letters, digits, . _ -, and the first no . or -"

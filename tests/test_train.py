@@ -29,6 +29,7 @@ from go1_sweep.single_run import folders
 from go1_sweep.single_run.progress_line import GIB, ProgressLine
 from go1_sweep.trial import torch_settings
 from go1_sweep.trial.resume import infos, read_start, resume
+from go1_sweep.trial.runner import runner_of
 
 FAKE = ("--simulator", "fake", "--task", "flat", "--num_envs", "16", "--cpu")
 GO1 = ("--task", "flat", "--num_envs", "4", "--max_iterations", "8", "--cpu")
@@ -363,7 +364,7 @@ def rough():
         config = simulator.load_config(simulator.resolve("rough"))
         simulator.apply(config, {"num_envs": num_envs, "num_steps_per_env": 2, **parameters})
         env = simulator.make_env(config, seed, "cpu")
-        return env, simulator.make_runner(env, config, None, "tensorboard")
+        return env, simulator.make_runner(env, config, None)
 
     return simulator, build
 
@@ -386,7 +387,7 @@ def test_all_that_was_learnt_comes_back_on_rough_terrain_levels_included(rough, 
     try:
         start = read_start(tmp_path / "model_2.pt")
         assert start.progress == progress
-        resume(simulator, runner, "rough", start)
+        resume(simulator, runner_of(runner), "rough", start)
         terrain = env.unwrapped.scene.terrain
         assert torch.equal(terrain.terrain_levels, levels)
         assert torch.equal(terrain.terrain_types, types)
@@ -419,13 +420,13 @@ def test_an_adaptive_rate_is_the_checkpoints_and_a_fixed_one_the_configurations(
     def runner_with(learning_rate: float):
         config = simulator.load_config(simulator.resolve("flat"))
         simulator.apply(config, {"num_envs": 4, "schedule": schedule, "learning_rate": learning_rate})
-        return simulator.make_runner(simulator.make_env(config, 1, "cpu"), config, None, "tensorboard")
+        return simulator.make_runner(simulator.make_env(config, 1, "cpu"), config, None)
 
     before = runner_with(1e-3)
     before.alg.learning_rate = before.alg.optimizer.param_groups[0]["lr"] = 5e-4
     simulator.save(before, tmp_path / "model_0.pt", infos(simulator, before, checkpoint.Progress()))
     after = runner_with(2e-3)
-    resume(simulator, after, "flat", read_start(tmp_path / "model_0.pt"))
+    resume(simulator, runner_of(after), "flat", read_start(tmp_path / "model_0.pt"))
     assert after.alg.learning_rate == after.alg.optimizer.param_groups[0]["lr"] == rate
 
 

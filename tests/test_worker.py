@@ -8,7 +8,9 @@ import json
 import os
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,7 +20,8 @@ from conftest import alive, wait_for
 
 from go1_sweep import checkpoint, protocol
 from go1_sweep.paths import TrialPaths
-from go1_sweep.worker.process import WorkerFailed, WorkerProcess
+from go1_sweep.sweep import trainable
+from go1_sweep.worker.process import WorkerFailed, WorkerSpec
 
 TIMEOUT = 240.0
 
@@ -43,8 +46,8 @@ def request(folder: Path, trial: str = "a", **changes) -> protocol.Train:
 class Talk:
     """A worker, and the actor's half of the conversation."""
 
-    def __init__(self, simulator: str, log: Path) -> None:
-        self.worker = WorkerProcess(simulator, "cpu", log)
+    def __init__(self, simulator: str, log: Path, python: Path | None = None) -> None:
+        self.worker = WorkerSpec(simulator, str(python) if python else None, "cpu", 1, 60).start(log)
         self.hello = self.receive()
 
     def receive(self) -> protocol.Message:
@@ -52,7 +55,10 @@ class Talk:
 
     def begin(self, train: protocol.Train) -> None:
         self.worker.send(train)
-        assert self.receive() == protocol.Started(train.trial, [])
+        started = self.receive()
+        assert isinstance(started, protocol.Started)
+        assert (started.trial, started.gpu_memory) == (train.trial, [])
+        assert started.memory > 2**25
 
     def train(self, train: protocol.Train) -> protocol.Ended:
         self.begin(train)
@@ -81,7 +87,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def without_times(folder: Path) -> list[dict[str, str]]:
-    timed = ("train_seconds", "steps_per_second", "Perf/")
+    timed = ("train_seconds", "steps_per_second", "collection_seconds", "learning_seconds")
     return [{k: v for k, v in row.items() if not k.startswith(timed)} for row in rows(folder)]
 
 
@@ -196,12 +202,12 @@ def test_closing_the_pipe_ends_the_worker_with_all_that_it_started(talk, tmp_pat
 
 def test_a_missing_interpreter_is_said_in_one_line(tmp_path):
     with pytest.raises(WorkerFailed, match="/no/such/python cannot be started"):
-        WorkerProcess("fake", "cpu", tmp_path / "log", python="/no/such/python")
+        WorkerSpec("fake", "/no/such/python", "cpu", 1, 60).start(tmp_path / "log")
 
 
 def test_a_worker_in_another_interpreter_gets_our_package_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    worker = WorkerProcess("fake", "cpu", tmp_path / "log", python=sys.executable)
+    worker = WorkerSpec("fake", sys.executable, "cpu", 1, 60).start(tmp_path / "log")
     try:
         worker.receive(TIMEOUT)
         path = psutil.Process(worker._process.pid).environ()["PYTHONPATH"].split(os.pathsep)
@@ -266,6 +272,35 @@ def test_killed_by_a_signal_is_said_by_its_name(talk, tmp_path):
     os.kill(killed.worker._process.pid, signal.SIGKILL)
     with pytest.raises(WorkerFailed, match=r"killed by signal 9 \(SIGKILL\)"):
         killed.receive()
+
+
+def test_a_worker_that_has_had_its_trials_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainable.ray, "get_gpu_ids", list)
+
+    def config(trial: str, max_trials: int | None) -> dict[str, Any]:
+        spec = WorkerSpec("fake", None, "cpu", 1, 60, max_trials=max_trials)
+        return {"worker": asdict(spec), "train": asdict(request(tmp_path, trial, budget_max=1))}
+
+    actor = object.__new__(trainable.TrialActor)
+    actor.setup(config("a", 2))
+    try:
+        for trial in ("a", "b", "c"):
+            actor.reset_config(config(trial, 2))
+            while not (result := actor.step())["done"]:
+                pass
+            assert result["state"] == "completed"
+    finally:
+        actor.cleanup()
+    replaced = ["replaced" in TrialPaths(tmp_path / trial).worker_log.read_text() for trial in ("a", "b", "c")]
+    assert replaced == [False, False, True]
+
+
+def test_memory_counts_as_a_leak_when_it_grows_well_beyond_that_after_the_first_trial():
+    gib = 2**30
+    assert trainable.leak([gib, 8 * gib, 9 * gib, 10 * gib]) == ""
+    assert trainable.leak([gib, 2 * gib, 3 * gib]) == ""
+    assert trainable.leak([gib, 12 * gib]) == ""
+    assert trainable.leak([gib, 8 * gib, 9 * gib, 12 * gib]) == "its memory grew from 8.0 to 12.0 GiB"
 
 
 mjlab = pytest.mark.skipif(importlib.util.find_spec("mjlab") is None, reason="mjlab is not installed")

@@ -21,6 +21,7 @@ class Entry:
         install: the command that installs it.
         rough: the id of the Go1's task on rough terrain.
         flat: the id of its task on flat ground.
+        film_needs: sections of ``trial/probe.py`` without which it cannot draw, or a film cannot be written.
     """
 
     module: str
@@ -29,6 +30,7 @@ class Entry:
     install: str
     rough: str
     flat: str
+    film_needs: tuple[str, ...] = ("graphics", "encoder")
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -50,6 +52,15 @@ SIMULATORS = {
         rough="Mjlab-Velocity-Rough-Unitree-Go1",
         flat="Mjlab-Velocity-Flat-Unitree-Go1",
     ),
+    "isaaclab": Entry(
+        module="go1_sweep.simulators.isaaclab",
+        class_name="IsaacLab",
+        requires="isaaclab",
+        install="https://isaac-sim.github.io/IsaacLab",
+        rough="Isaac-Velocity-Rough-Unitree-Go1-v0",
+        flat="Isaac-Velocity-Flat-Unitree-Go1-v0",
+        film_needs=("encoder",),  # whether Isaac Sim or Newton's viewer draws here, they say themselves
+    ),
     "fake": Entry(
         module="go1_sweep.simulators.fake",
         class_name="Fake",
@@ -60,7 +71,7 @@ SIMULATORS = {
     ),
 }
 
-AUTOMATIC = ("mjlab",)
+AUTOMATIC = ("isaaclab", "mjlab")
 """What ``simulator: auto`` tries, in this order."""
 
 

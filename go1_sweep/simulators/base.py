@@ -2,6 +2,7 @@
 
 Call order for a trial::
 
+    simulator.launch(device, draws=False)                      # once in the process, on its main thread
     config = simulator.load_config(simulator.resolve(task))   # fresh objects, ours to change
     simulator.apply(config, parameters)
     env = simulator.make_env(config, seed, device)             # one env at a time
@@ -17,24 +18,24 @@ policy's actions in place of ``learn``. Several envs are made one after the othe
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import difflib
 import fnmatch
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from rsl_rl.env import VecEnv
-from rsl_rl.models import MLPModel
 from rsl_rl.runners import OnPolicyRunner
+from tensordict import TensorDict
 
 from go1_sweep.errors import did_you_mean
 from go1_sweep.simulators import SIMULATORS
 from go1_sweep.simulators.entries import ConfigError, set_entry
+from go1_sweep.simulators.policy_interface import PolicyInterface
 
 
 @dataclass
@@ -69,69 +70,42 @@ class RobotState:
     command: torch.Tensor
 
 
-@dataclass(frozen=True)
-class ObservationTerm:
-    """A part of the policy's input: ``scale * clip(measured - offset)``, with its history, oldest first.
+class Actor(Protocol):
+    """A policy, as rsl_rl 5's models have it.
 
     Attributes:
-        name: as the simulator calls it.
-        size: how many numbers it is, its history included.
-        quantity: what is measured, in words.
-        unit: of what is measured; empty where it has none.
-        parts: the name of each number of one step, such as joints or axes.
-        offset: of each number of one step, in the unit; ``None``: nothing is subtracted.
-        clip: the bounds, in the unit; ``None``: not clipped.
-        scale: one factor or one a number.
-        delay: the least and the greatest age of the measurement in training [steps].
-        history: how many steps it holds.
+        is_recurrent: whether it remembers; ``reset`` makes it forget.
+        obs_groups: the groups of observations that are its input, joined in this order.
     """
 
-    name: str
-    size: int
-    quantity: str
-    unit: str
-    parts: list[str]
-    offset: list[float] | None = None
-    clip: list[float] | None = None
-    scale: float | list[float] = 1.0
-    delay: list[int] = dataclasses.field(default_factory=lambda: [0, 0])
-    history: int = 1
+    is_recurrent: bool
+    obs_groups: list[str]
 
+    def __call__(self, observations: TensorDict, /) -> torch.Tensor:
+        """The mean action, (num_envs, num_actions)."""
+        ...
 
-@dataclass(frozen=True)
-class JointAction:
-    """What one number of the policy's output means: target [rad] = default_position + scale * action.
+    def reset(self, dones: torch.Tensor, /) -> None:
+        """Forget what was seen in the envs that are done."""
 
-    Attributes:
-        name: of the joint.
-        scale: [rad].
-        default_position: [rad].
-        stiffness: of the position controller [N m/rad].
-        damping: of the position controller [N m s/rad].
-        target_limits: the bounds that the target is clipped to [rad]; ``None``: not clipped.
-    """
+    def as_jit(self) -> torch.nn.Module:
+        """The network from joined observations to mean actions, for TorchScript and ONNX."""
+        ...
 
-    name: str
-    scale: float
-    default_position: float
-    stiffness: float
-    damping: float
-    target_limits: list[float] | None
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The weights by name."""
+        ...
 
+    def load_state_dict(self, weights: dict[str, torch.Tensor], /) -> Any:
+        """Take weights by name."""
 
-@dataclass(frozen=True)
-class PolicyInterface:
-    """All that a robot must know of a policy's input and output.
+    def eval(self) -> Actor:
+        """Itself, no longer in training."""
+        ...
 
-    Attributes:
-        observations: in the order of the input.
-        actions: in the order of the output.
-        action_clip: the policy's output is clipped to plus and minus this; ``None``: not clipped.
-    """
-
-    observations: list[ObservationTerm]
-    actions: list[JointAction]
-    action_clip: float | None
+    def cpu(self) -> Actor:
+        """Itself, on the CPU."""
+        ...
 
 
 class Simulator(ABC):
@@ -139,15 +113,54 @@ class Simulator(ABC):
 
     name: ClassVar[str]
 
-    paths: ClassVar[dict[str, str]]
-    """Neutral parameter name -> ``env.<path>`` or ``agent.<path>`` in this simulator's configuration."""
+    paths: ClassVar[dict[str, str]] = {
+        "num_envs": "env.scene.num_envs",
+        "num_steps_per_env": "agent.num_steps_per_env",
+        "save_interval": "agent.save_interval",
+        "learning_rate": "agent.algorithm.learning_rate",
+        "schedule": "agent.algorithm.schedule",
+        "desired_kl": "agent.algorithm.desired_kl",
+        "entropy_coef": "agent.algorithm.entropy_coef",
+        "gamma": "agent.algorithm.gamma",
+        "lam": "agent.algorithm.lam",
+        "clip_param": "agent.algorithm.clip_param",
+        "value_loss_coef": "agent.algorithm.value_loss_coef",
+        "max_grad_norm": "agent.algorithm.max_grad_norm",
+        "num_learning_epochs": "agent.algorithm.num_learning_epochs",
+        "num_mini_batches": "agent.algorithm.num_mini_batches",
+    }
+    """Neutral parameter name -> ``env.<path>`` or ``agent.<path>``; the names of Isaac Lab, which mjlab has too."""
 
-    test_paths: ClassVar[tuple[str, ...]] = ()
+    test_paths: ClassVar[tuple[str, ...]] = (
+        "env.rewards.*",
+        "env.commands.*",
+        "env.terminations.*",
+        "env.is_finite_horizon",
+        "env.episode_length_s",
+        "env.curriculum.*",
+        "env.events.*",
+        "env.recorders.*",
+        "env.viewer.*",
+        "env.scene.terrain.*",
+        "env.observations.*.enable_corruption",
+        "env.observations.*.noise*",
+    )
     """What makes the test and not the policy in the env's configuration, as patterns (``fnmatch``) of paths.
 
     The play variant keeps its own: a trial that trained with other rewards or commands is judged by those of
     the task, as all others are.
     """
+
+    def launch(self, device: str, *, draws: bool) -> None:  # noqa: B027
+        """Start what has to run before anything else is asked; here nothing.
+
+        Args:
+            device: ``cpu``, ``cuda:0``, or ``auto``: what there is.
+            draws: whether this process will be asked for pictures.
+
+        Raises:
+            ConfigError: it cannot run here; the message says why.
+        """
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -222,9 +235,7 @@ class Simulator(ABC):
         """
 
     @abstractmethod
-    def make_runner(
-        self, env: VecEnv, config: TaskConfig, log_dir: Path | None, writer: dict[str, Any] | str
-    ) -> OnPolicyRunner:
+    def make_runner(self, env: VecEnv, config: TaskConfig, log_dir: Path | None) -> OnPolicyRunner:
         """The rsl_rl runner of the task.
 
         ``config`` stays as it is: the runner gets a copy that it may change.
@@ -232,8 +243,7 @@ class Simulator(ABC):
         Args:
             env: borrowed.
             config: that the env was made of.
-            log_dir: where the writer writes; ``None``: nothing is logged.
-            writer: an rsl_rl ``logger`` configuration.
+            log_dir: of the training; ``None``: nothing is logged.
         """
 
     @abstractmethod
@@ -265,12 +275,12 @@ class Simulator(ABC):
             ConfigError: the task's actions are not targets of joint positions.
         """
 
-    def view(self, env: VecEnv, actor: MLPModel, *, in_window: bool, steps: int, opened: Callable[[str], None]) -> None:
+    def view(self, env: VecEnv, actor: Actor, *, in_window: bool, steps: int, opened: Callable[[str], None]) -> None:
         """Show the policy at real speed until the viewer is closed.
 
         Args:
             env: that was reset.
-            actor: maps its observations to actions.
+            actor: that acts in it.
             in_window: on this machine's screen; else in a browser.
             steps: after which the viewer closes itself; 0: never.
             opened: called when there is something to see, with the address for a browser.
@@ -323,6 +333,23 @@ class Simulator(ABC):
             close()
 
 
-def same_names(section: str, *names: str) -> dict[str, str]:
-    """``Simulator.paths`` of the parameters that a section of the configuration has under their neutral names."""
-    return {name: f"{section}.{name}" for name in names}
+def levels_on_same_terrain(
+    levels: torch.Tensor, types: torch.Tensor, curriculum: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    """The terrain level of each env, (num_envs,), from a curriculum of perhaps another number of envs.
+
+    Each takes that of an env on the same kind of terrain; where there was none, it keeps its own.
+
+    Args:
+        levels: of the envs now.
+        types: of the envs now.
+        curriculum: with ``terrain_levels`` and ``terrain_types``.
+    """
+    levels = levels.clone()
+    kept_levels, kept_types = curriculum["terrain_levels"].to(levels), curriculum["terrain_types"].to(types)
+    for kind in types.unique():
+        envs = (types == kind).nonzero().flatten()
+        kept = kept_levels[kept_types == kind]
+        if len(kept):
+            levels[envs] = kept[torch.arange(len(envs), device=kept.device) % len(kept)]
+    return levels

@@ -23,15 +23,8 @@ from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 from tensordict import TensorDict
 
-from go1_sweep.simulators.base import (
-    JointAction,
-    ObservationTerm,
-    PolicyInterface,
-    RobotState,
-    Simulator,
-    TaskConfig,
-    same_names,
-)
+from go1_sweep.simulators.base import RobotState, Simulator, TaskConfig
+from go1_sweep.simulators.policy_interface import JointAction, ObservationTerm, PolicyInterface
 
 Fault = Literal["", "crash", "exit", "raise", "hang", "nan", "inf", "oom", "garbage", "half_line", "slow", "child"]
 
@@ -196,20 +189,8 @@ class Fake(Simulator):
     """The fake simulator; on the CPU in seconds."""
 
     name = "fake"
-    paths = {
-        "num_envs": "env.num_envs",
-        "num_steps_per_env": "agent.num_steps_per_env",
-        "save_interval": "agent.save_interval",
-        **same_names(
-            "agent.algorithm",
-            "learning_rate",
-            "schedule",
-            "desired_kl",
-            "entropy_coef",
-            "num_learning_epochs",
-            "num_mini_batches",
-        ),
-    }
+    paths = {**Simulator.paths, "num_envs": "env.num_envs"}
+    test_paths = ()
 
     def versions(self) -> dict[str, str]:
         """The packages that the fake rests on."""
@@ -229,12 +210,9 @@ class Fake(Simulator):
         """The tiny environment."""
         return FakeEnv(config, seed, device, frame_size)
 
-    def make_runner(
-        self, env: VecEnv, config: TaskConfig, log_dir: Path | None, writer: dict[str, Any] | str
-    ) -> OnPolicyRunner:
+    def make_runner(self, env: VecEnv, config: TaskConfig, log_dir: Path | None) -> OnPolicyRunner:
         """rsl_rl's own runner."""
-        train_cfg = asdict(config.agent) | {"logger": writer}
-        return OnPolicyRunner(env, train_cfg, str(log_dir) if log_dir else None, str(env.device))
+        return OnPolicyRunner(env, asdict(config.agent), str(log_dir) if log_dir else None, str(env.device))
 
     def step_seconds(self, env: VecEnv) -> float:
         """Fifty steps a second."""

@@ -21,61 +21,30 @@ from mjlab.tasks.velocity.mdp import UniformVelocityCommand
 from mjlab.viewer import NativeMujocoViewer, ViserPlayViewer
 from mjlab.viewer.base import BaseViewer, EnvProtocol, PolicyProtocol
 from rsl_rl.env import VecEnv
-from rsl_rl.models import MLPModel
 from rsl_rl.runners import OnPolicyRunner
 from viser import ViserServer
 
 from go1_sweep.simulators.base import (
+    Actor,
     ConfigError,
-    PolicyInterface,
     RobotState,
     Simulator,
     TaskConfig,
-    same_names,
+    levels_on_same_terrain,
 )
 from go1_sweep.simulators.mjlab_interface import joint_actions, observation_terms
+from go1_sweep.simulators.policy_interface import PolicyInterface
 
 
 class Mjlab(Simulator):
     """The tasks of mjlab's registry."""
 
     name = "mjlab"
-    paths = {
-        "num_envs": "env.scene.num_envs",
-        "num_steps_per_env": "agent.num_steps_per_env",
-        "save_interval": "agent.save_interval",
-        **same_names(
-            "agent.algorithm",
-            "learning_rate",
-            "schedule",
-            "desired_kl",
-            "entropy_coef",
-            "gamma",
-            "lam",
-            "clip_param",
-            "value_loss_coef",
-            "max_grad_norm",
-            "num_learning_epochs",
-            "num_mini_batches",
-        ),
-    }
-
     test_paths = (
-        "env.rewards.*",
+        *Simulator.test_paths,
         "env.scale_rewards_by_dt",
-        "env.commands.*",
-        "env.terminations.*",
-        "env.is_finite_horizon",
-        "env.episode_length_s",
         "env.auto_reset",
-        "env.curriculum.*",
-        "env.events.*",
         "env.metrics.*",
-        "env.recorders.*",
-        "env.viewer.*",
-        "env.scene.terrain.*",
-        "env.observations.*.enable_corruption",
-        "env.observations.*.noise*",
     )
 
     default_num_envs = 4096
@@ -97,7 +66,7 @@ class Mjlab(Simulator):
         env.scene.num_envs = self.default_num_envs
         env.is_finite_horizon &= not play  # the wrapper tells of time-outs only where it is False
         agent = registry.load_rl_cfg(task_id)
-        agent.upload_model = False  # W&B is the sweep's business
+        agent.logger, agent.upload_model = "tensorboard", False  # W&B is the sweep's business
         return TaskConfig(task_id, env, agent, play)
 
     def make_env(
@@ -110,13 +79,10 @@ class Mjlab(Simulator):
         env = ManagerBasedRlEnv(config.env, device=device, render_mode="rgb_array" if frame_size else None)
         return RslRlVecEnvWrapper(env, clip_actions=config.agent.clip_actions)
 
-    def make_runner(
-        self, env: VecEnv, config: TaskConfig, log_dir: Path | None, writer: dict[str, Any] | str
-    ) -> OnPolicyRunner:
+    def make_runner(self, env: VecEnv, config: TaskConfig, log_dir: Path | None) -> OnPolicyRunner:
         """The runner class that the task registered."""
         runner_class = registry.load_runner_cls(config.task_id) or MjlabOnPolicyRunner
-        train_cfg = asdict(config.agent) | {"logger": writer}
-        return runner_class(env, train_cfg, str(log_dir) if log_dir else None, str(env.device))
+        return runner_class(env, asdict(config.agent), str(log_dir) if log_dir else None, str(env.device))
 
     def step_seconds(self, env: VecEnv) -> float:
         """The physics step times the decimation."""
@@ -152,9 +118,9 @@ class Mjlab(Simulator):
             action_clip=config.agent.clip_actions,
         )
 
-    def view(self, env: VecEnv, actor: MLPModel, *, in_window: bool, steps: int, opened: Callable[[str], None]) -> None:
+    def view(self, env: VecEnv, actor: Actor, *, in_window: bool, steps: int, opened: Callable[[str], None]) -> None:
         """MuJoCo's own window, or viser's page."""
-        with _viewer(env, actor, in_window, opened) as viewer:
+        with _viewer(env, cast(PolicyProtocol, actor), in_window, opened) as viewer:
             viewer.run(steps or None, catch_sigint=False)
 
     @contextlib.contextmanager
@@ -195,12 +161,9 @@ class Mjlab(Simulator):
         unwrapped = _unwrapped(env)
         terrain = unwrapped.scene.terrain
         if curriculum and terrain is not None and terrain.terrain_origins is not None:
-            kept = {name: tensor.to(unwrapped.device) for name, tensor in curriculum.items()}
-            for kind in terrain.terrain_types.unique():
-                envs = (terrain.terrain_types == kind).nonzero().flatten()
-                levels = kept["terrain_levels"][kept["terrain_types"] == kind]
-                if len(levels):
-                    terrain.terrain_levels[envs] = levels[torch.arange(len(envs), device=levels.device) % len(levels)]
+            terrain.terrain_levels[:] = levels_on_same_terrain(
+                terrain.terrain_levels, terrain.terrain_types, curriculum
+            )
         steps = unwrapped.common_step_counter
         unwrapped.common_step_counter = 0  # the curriculum moves no robot that has not walked yet
         unwrapped.reset()

@@ -12,7 +12,8 @@ from mjlab.envs import ManagerBasedRlEnv, mdp
 from mjlab.envs.mdp.actions import JointPositionAction
 from mjlab.managers.observation_manager import ObservationTermCfg
 
-from go1_sweep.simulators.base import ConfigError, JointAction, ObservationTerm
+from go1_sweep.simulators.base import ConfigError
+from go1_sweep.simulators.policy_interface import JointAction, ObservationTerm
 
 AXES = ["x", "y", "z"]
 

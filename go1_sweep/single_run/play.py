@@ -16,10 +16,11 @@ from go1_sweep.paths import PlayPaths, shown
 from go1_sweep.simulators import SIMULATORS
 from go1_sweep.single_run import folders
 from go1_sweep.single_run.single_worker import gl_of, viewer_of, why_on_cpu, worker_spec
+from go1_sweep.spec import simulator_spec
 from go1_sweep.terminal import Terminal
 from go1_sweep.worker.lookup import find_simulator
 from go1_sweep.worker.player import Player
-from go1_sweep.worker.process import WorkerFailed
+from go1_sweep.worker.process import WorkerFailed, WorkerSpec
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Wanted:
         checkpoint: a file, or a folder of checkpoints or of a sweep; ``None``: of the newest run.
         task: to play in.
         simulator: to play in.
+        python: the interpreter that has it.
+        physics: of Isaac Lab.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
         seed: of the envs; ``None``: one that training did not use.
         num_envs: side by side.
@@ -43,6 +46,8 @@ class Wanted:
     checkpoint: Path | None
     task: str | None
     simulator: str | None
+    python: str | None
+    physics: str | None
     device: str
     seed: int | None
     num_envs: int
@@ -106,13 +111,15 @@ def _trained(file: Path) -> Trained | None:
 
 def _play(file: Path, wanted: Wanted, terminal: Terminal) -> None:
     trained = finalists.trained(file, wanted.task)
-    spec = worker_spec(find_simulator(wanted.simulator or trained.simulator), wanted.device)
+    simulator = find_simulator(wanted.simulator or trained.simulator, lambda name: wanted.python)
+    settings = simulator_spec(simulator, wanted.python, wanted.physics)
+    spec = worker_spec(simulator, settings, wanted.device)
     if wanted.gui:
         spec = dataclasses.replace(spec, stall_timeout=math.inf)  # who watches sees whether it hangs
     seed = wanted.seed if wanted.seed is not None else finalists.evaluation_seeds(0, 1, [trained.seed])[0]
     paths = folders.new_play(file)
     with contextlib.closing(Player(spec, paths.log, gl=gl_of(wanted.gui))) as player, interrupts.raising():
-        _start(player, spec.simulator, file, seed, wanted, terminal)
+        _start(player, spec, file, seed, wanted, terminal)
         no_video = ""
         if not wanted.gui:
             _evaluate(player, trained, seed, wanted, paths, terminal)
@@ -124,14 +131,14 @@ def _play(file: Path, wanted: Wanted, terminal: Terminal) -> None:
         raise UserError(f"no video: {no_video}")
 
 
-def _start(player: Player, simulator: str, file: Path, seed: int, wanted: Wanted, terminal: Terminal) -> None:
+def _start(player: Player, spec: WorkerSpec, file: Path, seed: int, wanted: Wanted, terminal: Terminal) -> None:
     try:
         hello = player.start()
     except WorkerFailed as failure:
         raise UserError(str(failure)) from None
-    why = why_on_cpu(hello, wanted.device)
+    why = why_on_cpu(hello, spec.python, wanted.device)
     device = "the GPU" if hello.device != "cpu" else f"the CPU ({why})" if why else "the CPU"
-    version = f"{simulator} {hello.versions.get(simulator, '')}".rstrip()
+    version = f"{spec.simulator} {hello.versions.get(spec.simulator, '')}".rstrip()
     length = f"{wanted.steps} steps" if wanted.steps else "no end" if wanted.gui else "an episode in each"
     terminal.playing(shown(file), f"{version}, {device}", f"{wanted.num_envs} envs with seed {seed}, {length}")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from go1_sweep import protocol
 from go1_sweep.errors import BadInput, UserError
+from go1_sweep.spec import SimulatorSpec
 from go1_sweep.worker.probing import probe
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
 
@@ -17,7 +18,7 @@ STALL_TIMEOUT = 900.0
 """Seconds without a word; longer than a cold compilation of kernels."""
 
 
-def worker_spec(simulator: str, device: str) -> WorkerSpec:
+def worker_spec(simulator: str, settings: SimulatorSpec, device: str) -> WorkerSpec:
     """The worker of a simulator on a device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
 
     It sees the one GPU alone, as its first, by CUDA_VISIBLE_DEVICES of this process.
@@ -32,10 +33,11 @@ def worker_spec(simulator: str, device: str) -> WorkerSpec:
         _see_only(int(match[1] or 0), device)
     return WorkerSpec(
         simulator=simulator,
-        python=None,
+        python=settings.python,
         device="cpu" if device == "cpu" else "auto",
         threads=os.cpu_count() or 1,
         stall_timeout=STALL_TIMEOUT,
+        launch=settings.launch,
     )
 
 
@@ -80,7 +82,7 @@ def gl_of(gui: bool) -> str:
     return "glfw" if viewer_of(gui) == "window" else "disable"
 
 
-def why_on_cpu(hello: protocol.Hello, device: str) -> str:
+def why_on_cpu(hello: protocol.Hello, python: str | None, device: str) -> str:
     """Why the worker computes on the CPU, if it does and that was not asked for; empty otherwise.
 
     Raises:
@@ -88,7 +90,7 @@ def why_on_cpu(hello: protocol.Hello, device: str) -> str:
     """
     if hello.device != "cpu" or device == "cpu":
         return ""
-    found = probe(None, "torch")["torch"]
+    found = probe(python, "torch")["torch"]
     why = found["problem"] or "there is no NVIDIA GPU on this machine"
     if found["mend"]:
         why += f"; mend it: {found['mend']}"

@@ -21,6 +21,7 @@ from go1_sweep.single_run.folders import checkpoint_at, new_run
 from go1_sweep.single_run.progress_line import GIB, ProgressLine
 from go1_sweep.single_run.single_worker import STALL_TIMEOUT, gl_of, viewer_of, why_on_cpu, worker_spec, working
 from go1_sweep.single_run.train_plan import Plan, Questions, Wanted, plan
+from go1_sweep.spec import simulator_spec
 from go1_sweep.wording import opened_at
 from go1_sweep.worker.lookup import find_simulator
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
@@ -43,8 +44,9 @@ def train(wanted: Wanted, console: Console) -> None:
 
     try:
         named = trained(checkpoint_at(wanted.checkpoint).absolute(), wanted.task) if wanted.checkpoint else None
-        simulator = find_simulator(wanted.simulator or (named.simulator if named else "auto"))
-        spec = worker_spec(simulator, wanted.device)
+        wanted_simulator = wanted.simulator or (named.simulator if named else "auto")
+        simulator = find_simulator(wanted_simulator, lambda name: wanted.python)
+        spec = worker_spec(simulator, simulator_spec(simulator, wanted.python, wanted.physics), wanted.device)
         with (
             tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
             interrupts.raising(),
@@ -52,7 +54,7 @@ def train(wanted: Wanted, console: Console) -> None:
         ):
             start = working(spec, Path(scratch, "worker.log"), gl=gl_of(wanted.gui))
             worker, hello = workers.enter_context(start)
-            if why := why_on_cpu(hello, wanted.device):
+            if why := why_on_cpu(hello, spec.python, wanted.device):
                 say(f"warning: {why}: training on the CPU, where more than some 32 envs take minutes an iteration")
             if wanted.gui:
                 say("warning: showing the training slows it down: watch a checkpoint with play --gui instead")
@@ -238,7 +240,8 @@ class _Run:
         checkpoint = shown(self._published() or self._paths.folder)
         self._say(f"Done: {ended.progress.iterations} iterations, {ended.progress.env_steps:,} env steps")
         self._say(f"  checkpoint {checkpoint}")
-        self._say(f"  play it    python -m go1_sweep play --checkpoint {shlex.quote(checkpoint)}")
+        flags = self._flags("python", "physics")
+        self._say(f"  play it    python -m go1_sweep play --checkpoint {shlex.quote(checkpoint)}{flags}")
 
     def _published(self) -> Path | None:
         found = self._paths.checkpoints()
@@ -248,8 +251,15 @@ class _Run:
         """The command, as the rest of a message."""
         if not (found := self._published()):
             return "; no checkpoint was saved yet"
-        device = "" if self._wanted.device == "auto" else f" --device {self._wanted.device}"
-        return f"; go on: python -m go1_sweep train --checkpoint {shlex.quote(shown(found))}{device}"
+        flags = self._flags("python", "physics", "device")
+        return f"; go on: python -m go1_sweep train --checkpoint {shlex.quote(shown(found))}{flags}"
+
+    def _flags(self, *names: str) -> str:
+        """Those of the command line that are no part of the run."""
+        given = {name: getattr(self._wanted, name) for name in names}
+        return "".join(
+            f" --{name} {shlex.quote(value)}" for name, value in given.items() if value not in (None, "auto")
+        )
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False)

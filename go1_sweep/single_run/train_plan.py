@@ -44,6 +44,8 @@ class Wanted:
     Attributes:
         task: a short name or a registered id.
         simulator: its name, or ``auto``.
+        python: the interpreter that has it.
+        physics: of Isaac Lab.
         num_envs: side by side.
         max_iterations: in all, those before a checkpoint included.
         seed: of everything random.
@@ -57,6 +59,8 @@ class Wanted:
 
     task: str | None = None
     simulator: str | None = None
+    python: str | None = None
+    physics: str | None = None
     num_envs: int | None = None
     max_iterations: int | None = None
     seed: int | None = None

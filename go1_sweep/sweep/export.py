@@ -12,7 +12,7 @@ from go1_sweep import checkpoint, finalists, interrupts, spec, status
 from go1_sweep.errors import BadInput, Interrupted, UserError
 from go1_sweep.finalists import Candidate
 from go1_sweep.paths import PolicyPaths, SweepPaths, TrialPaths, shown
-from go1_sweep.spec import FinalSpec, ResourcesSpec, Spec
+from go1_sweep.spec import FinalSpec, ResourcesSpec, SimulatorSpec, Spec, simulator_spec
 from go1_sweep.sweep import final
 from go1_sweep.sweep.local_ray import local_ray, slots_for, worker_for
 from go1_sweep.terminal import Terminal
@@ -29,6 +29,8 @@ class Wanted:
         num_envs: that the policies play in.
         seeds: how many.
         video: whether to film the winner.
+        python: the interpreter that has the simulator.
+        physics: of Isaac Lab.
     """
 
     task: str | None = None
@@ -36,6 +38,8 @@ class Wanted:
     num_envs: int | None = None
     seeds: int | None = None
     video: bool = True
+    python: str | None = None
+    physics: str | None = None
 
     def applied_to(self, final: FinalSpec) -> FinalSpec:
         """How the final stage is to be."""
@@ -51,6 +55,7 @@ class Source:
     Attributes:
         spec: of the sweep that it is of, if any.
         simulator: that the policies play in.
+        settings: of the simulator.
         candidates: the best of which is exported.
         final: how they play.
         seeds: of the envs.
@@ -58,6 +63,7 @@ class Source:
 
     spec: Spec | None
     simulator: str
+    settings: SimulatorSpec
     candidates: list[Candidate]
     final: FinalSpec
     seeds: list[int]
@@ -90,7 +96,7 @@ def export(target: Path, out: Path, wanted: Wanted, terminal: Terminal) -> None:
         slots = slots_for(resources)
         stage = final.Stage(
             spec=source.final,
-            worker=worker_for(source.simulator, source.spec.python if source.spec else None, resources, slots),
+            worker=worker_for(source.simulator, source.settings, resources, slots),
             slots=slots,
             seeds=source.seeds,
             folder=PolicyPaths(out),
@@ -139,7 +145,7 @@ def _source(target: Path, wanted: Wanted, terminal: Terminal) -> Source:
 
 
 def _of_sweep(paths: SweepPaths, wanted: Wanted, terminal: Terminal) -> Source:
-    for flag in ("task", "simulator"):
+    for flag in ("task", "simulator", "physics"):
         if getattr(wanted, flag) is not None:
             raise BadInput(f"--{flag} is for checkpoints; {shown(paths.folder)} is a sweep, which has its own")
     of = spec.load(paths.spec)
@@ -149,7 +155,8 @@ def _of_sweep(paths: SweepPaths, wanted: Wanted, terminal: Terminal) -> Source:
     if not candidates:
         raise BadInput(f"{shown(paths.folder)}: no trial has a score and a checkpoint")
     seeds = finalists.evaluation_seeds(of.search.seed, of.final.seeds, (record.seed for record in records))
-    return Source(of, find_simulator(of.simulator, of), candidates, of.final, seeds)
+    simulator = find_simulator(of.simulator, lambda name: wanted.python or of.python_of(name))
+    return Source(of, simulator, _settings(of, simulator, wanted), candidates, of.final, seeds)
 
 
 def _of_checkpoint(file: Path, wanted: Wanted) -> Source:
@@ -157,14 +164,23 @@ def _of_checkpoint(file: Path, wanted: Wanted) -> Source:
     digest = finalists.sha256(file)
     paths, trial = _sweep_of(file, digest)
     of = spec.load(paths.spec) if paths else None
-    simulator = find_simulator(wanted.simulator or trained.simulator, of)
+    python_of = of.python_of if of else lambda name: None
+    simulator = find_simulator(wanted.simulator or trained.simulator, lambda name: wanted.python or python_of(name))
     final = wanted.applied_to(of.final if of else FinalSpec())
     seeds = finalists.evaluation_seeds(of.search.seed if of else 0, final.seeds, [trained.seed])
     origin = {"checkpoint": file.name, **trained.origin}
     if of and trial:
         origin |= {"sweep": of.name, "trial": trial}
     candidate = Candidate(origin.get("trial", ""), trained.policy, digest, origin)
-    return Source(of, simulator, [candidate], final, seeds)
+    return Source(of, simulator, _settings(of, simulator, wanted), [candidate], final, seeds)
+
+
+def _settings(of: Spec | None, simulator: str, wanted: Wanted) -> SimulatorSpec:
+    """Of the simulator: the sweep's, on an interpreter that is named now if one is."""
+    if of is None:
+        return simulator_spec(simulator, wanted.python, wanted.physics)
+    settings = of.of_simulator(simulator)
+    return settings.model_copy(update={"python": wanted.python}) if wanted.python else settings
 
 
 def _sweep_of(file: Path, digest: str) -> tuple[SweepPaths | None, str]:

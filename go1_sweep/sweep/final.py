@@ -49,7 +49,7 @@ def stage_of(spec: Spec, paths: SweepPaths, records: Iterable[TrialRecord], slot
     """The final stage of a sweep."""
     return Stage(
         spec=spec.final,
-        worker=worker_for(spec.simulator, spec.python, spec.resources, slots),
+        worker=worker_for(spec.simulator, spec.of_simulator(spec.simulator), spec.resources, slots),
         slots=slots,
         seeds=finalists.evaluation_seeds(spec.search.seed, spec.final.seeds, (record.seed for record in records)),
         folder=paths.best,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import ray
 
 from go1_sweep.errors import BadInput
-from go1_sweep.spec import ResourcesSpec
+from go1_sweep.spec import ResourcesSpec, SimulatorSpec
 from go1_sweep.worker.process import WorkerSpec
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
@@ -69,12 +69,14 @@ def slots_for(wanted: ResourcesSpec) -> Slots:
     return Slots(min(fit, wanted.concurrent or fit), gpus, wanted.cpus)
 
 
-def worker_for(simulator: str, python: str | None, resources: ResourcesSpec, slots: Slots) -> WorkerSpec:
+def worker_for(simulator: str, settings: SimulatorSpec, resources: ResourcesSpec, slots: Slots) -> WorkerSpec:
     """The worker that a slot holds."""
     return WorkerSpec(
         simulator=simulator,
-        python=python,
+        python=settings.python,
         device="cuda:0" if slots.gpus else "cpu",
         threads=slots.cpus,
         stall_timeout=resources.stall_timeout,
+        launch=settings.launch,
+        max_trials=settings.max_trials_per_worker,
     )

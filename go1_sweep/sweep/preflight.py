@@ -11,7 +11,7 @@ from go1_sweep.errors import BadInput
 from go1_sweep.parameters import Value
 from go1_sweep.spec import Spec
 from go1_sweep.worker.lookup import find_simulator
-from go1_sweep.worker.process import WorkerFailed, WorkerProcess
+from go1_sweep.worker.process import WorkerFailed, WorkerSpec
 
 TIMEOUT = 180.0
 """Seconds for the simulator's imports; 18 were seen on a busy GPU host."""
@@ -38,7 +38,7 @@ def check(spec: Spec) -> Preflight:
     Raises:
         BadInput: no simulator, no such task, or a parameter that the task's configuration refuses.
     """
-    spec = spec.model_copy(update={"simulator": find_simulator(spec.simulator, spec)})
+    spec = spec.model_copy(update={"simulator": find_simulator(spec.simulator, spec.python_of)})
     settings = _settings(spec)
     with tempfile.TemporaryDirectory(prefix="go1_sweep-") as folder:
         hello, checked = _ask(spec, [setting for _, setting in settings], Path(folder, "worker.log"))
@@ -60,14 +60,15 @@ def _settings(spec: Spec) -> list[tuple[str, dict[str, Value]]]:
     return settings
 
 
-def _ask(spec: Spec, settings: list[dict[str, Value]], log: Path) -> tuple[protocol.Hello, protocol.Checked]:
+def _ask(spec: Spec, parameters: list[dict[str, Value]], log: Path) -> tuple[protocol.Hello, protocol.Checked]:
     try:
-        worker = WorkerProcess(spec.simulator, "cpu", log, python=spec.python)
+        settings = spec.of_simulator(spec.simulator)
+        worker = WorkerSpec(spec.simulator, settings.python, "cpu", 1, TIMEOUT, settings.launch).start(log)
     except WorkerFailed as failure:
         raise BadInput(str(failure)) from None
     try:
         hello = worker.greeted(TIMEOUT)
-        worker.send(protocol.Check(spec.task, settings))
+        worker.send(protocol.Check(spec.task, parameters))
         checked = worker.receive(TIMEOUT)
         if not isinstance(checked, protocol.Checked):
             raise WorkerFailed(f"the simulator worker answered {checked}")

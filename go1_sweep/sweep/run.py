@@ -113,7 +113,7 @@ def _fit(spec: Spec, paths: SweepPaths, trials: Trials, slots: Slots, scratch: s
     def request(record: TrialRecord) -> protocol.Train:
         return _request(spec, paths, record)
 
-    worker = worker_for(spec.simulator, spec.python, spec.resources, slots)
+    worker = worker_for(spec.simulator, spec.of_simulator(spec.simulator), spec.resources, slots)
     trouble = Trouble()
     tune.Tuner(
         tune.with_resources(TrialActor, {"cpu": slots.cpus, "gpu": slots.gpus}),

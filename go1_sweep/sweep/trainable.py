@@ -14,6 +14,20 @@ from go1_sweep.paths import TrialPaths
 from go1_sweep.protocol import Progress
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
 
+LEAK_FACTOR, LEAK_BYTES = 1.5, 2 * 2**30
+"""A worker that holds so much more than after its first trial is replaced; one trial may be larger than another."""
+
+
+def leak(memory: list[int]) -> str:
+    """What is wrong with a worker's memory, if so.
+
+    Args:
+        memory: that it held when each of its trials began [bytes]; the first did so before any env was made.
+    """
+    if len(memory) < 3 or memory[-1] < max(memory[1] * LEAK_FACTOR, memory[1] + LEAK_BYTES):
+        return ""
+    return f"its memory grew from {memory[1] / 2**30:.1f} to {memory[-1] / 2**30:.1f} GiB"
+
 
 class TrialActor(tune.Trainable):
     """One GPU slot.
@@ -28,6 +42,8 @@ class TrialActor(tune.Trainable):
         self._worker: WorkerProcess | None = None
         self._worker_is_on: str | None = None
         """The trial that the worker trains; another than ours after Tune stopped that one."""
+        self._worker_memory: list[int] = []
+        """What the worker held when each of its trials began [bytes]."""
         self._gpu = ",".join(map(str, ray.get_gpu_ids()))
         self.reset_config(config)
 
@@ -76,25 +92,32 @@ class TrialActor(tune.Trainable):
             self._worker = self._spec.start(log)
             self._receive(protocol.Hello)
             self._tell(self._train)
-            self._receive(protocol.Started)
+            self._note(self._receive(protocol.Started))
         self._worker.log_to(log)
         self._worker_is_on = self._train.trial
 
     def _switch(self) -> str:
         """Move the warm worker to the new trial; what is wrong with it, if so, is not the new trial's fault."""
         assert self._worker is not None
+        if len(self._worker_memory) == self._spec.max_trials:
+            return f"it had {self._spec.max_trials} trials"
         try:
             if self._worker_is_on is not None:
                 self._tell(protocol.Stop(self._worker_is_on))
             self._tell(self._train)
-            while not self._has_started(self._worker.receive(self._spec.stall_timeout)):
+            while not self._has_started(message := self._worker.receive(self._spec.stall_timeout)):
                 pass  # the last words of the trial before
         except WorkerFailed as failure:
             return str(failure)
-        return ""
+        self._note(message)
+        return leak(self._worker_memory)
 
     def _has_started(self, message: protocol.Message) -> bool:
         return isinstance(message, protocol.Started) and message.trial == self._train.trial
+
+    def _note(self, message: protocol.Message) -> None:
+        assert isinstance(message, protocol.Started)
+        self._worker_memory.append(message.memory)
 
     def _tell(self, message: protocol.Message) -> None:
         assert self._worker is not None
@@ -124,6 +147,7 @@ class TrialActor(tune.Trainable):
 
     def _end_worker(self) -> None:
         self._worker_is_on = None
+        self._worker_memory = []
         if self._worker is not None:
             self._worker.close()
             self._worker = None

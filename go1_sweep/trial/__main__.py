@@ -1,8 +1,9 @@
-"""The worker process: ``python -m go1_sweep.trial SIMULATOR DEVICE IN_FD OUT_FD``, started by an actor."""
+"""The worker process: ``python -m go1_sweep.trial SIMULATOR DEVICE LAUNCH IN_FD OUT_FD``, started by an actor."""
 
 from __future__ import annotations
 
 import faulthandler
+import json
 import os
 import sys
 import traceback
@@ -16,11 +17,11 @@ from go1_sweep.trial.link import Link, guard
 
 def main(arguments: list[str]) -> None:
     """Serve until the other side closes its pipe; the trial in progress ends with the process."""
-    name, wanted, incoming, outgoing = arguments
+    name, wanted, launch, incoming, outgoing = arguments
     guard(int(incoming), int(outgoing))
     faulthandler.enable()
     link = Link(int(incoming), int(outgoing))
-    simulator = simulators.load(name)
+    simulator = _launched(name, wanted, launch)
     device = _device(wanted)
     link.send(protocol.Hello(protocol.VERSION, simulator.versions(), device))
     while True:
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> None:
                 from go1_sweep.trial.train import gpu_memory, train
 
                 log_to(TrialPaths(Path(message.folder)).worker_log)
-                link.send(protocol.Started(message.trial, gpu_memory(device)))
+                link.send(protocol.Started(message.trial, gpu_memory(device), _memory()))
                 train(simulator, message, device, link)
             case protocol.Evaluate() | protocol.Film() | protocol.Export() | protocol.View():
                 link.send(_do(simulator, message, device, link))
@@ -42,6 +43,24 @@ def main(arguments: list[str]) -> None:
                 pass  # crossed with the Ended of the trial that it is about
             case _:
                 raise protocol.ProtocolError(f"not for a worker: {message}")
+
+
+def _launched(name: str, wanted: str, launch: str) -> simulators.Simulator:
+    """The simulator; where it cannot run here, the process ends with the reason as its last words."""
+    from go1_sweep.simulators.base import ConfigError
+
+    simulator = simulators.load(name)
+    try:
+        simulator.launch(wanted, **json.loads(launch))
+    except ConfigError as error:
+        raise SystemExit(str(error)) from None
+    return simulator
+
+
+def _memory() -> int:
+    """What this process holds [bytes]."""
+    resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return resident_pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def log_to(path: Path) -> None:
@@ -81,7 +100,7 @@ def _check(simulator: simulators.Simulator, message: protocol.Check) -> protocol
 
 
 def _inspect(checkpoint: Path) -> protocol.Inspected:
-    from go1_sweep.trial.policy import PolicyError
+    from go1_sweep.trial.checkpoints import PolicyError
     from go1_sweep.trial.resume import read_start
 
     try:
@@ -92,7 +111,7 @@ def _inspect(checkpoint: Path) -> protocol.Inspected:
 
 def _do(simulator: simulators.Simulator, job: protocol.Job, device: str, link: Link) -> protocol.Answer:
     from go1_sweep.simulators.base import ConfigError
-    from go1_sweep.trial.policy import PolicyError
+    from go1_sweep.trial.checkpoints import PolicyError
 
     try:
         match job:

@@ -11,19 +11,22 @@ from typing import Any
 
 import onnxruntime
 import torch
-from rsl_rl.models import MLPModel
 
 from go1_sweep import protocol
 from go1_sweep.checkpoint import sha256
 from go1_sweep.paths import PolicyPaths, write_json
-from go1_sweep.simulators.base import Simulator
-from go1_sweep.trial.policy import Play, PolicyError, playing
+from go1_sweep.simulators.base import Actor, Simulator
+from go1_sweep.trial.checkpoints import PolicyError
+from go1_sweep.trial.policy import Play, playing
 
 NUM_ENVS = 8
 STEPS = 25
 """The exported files are checked on the observations of that many envs and steps."""
 
 SEED = 0
+
+INPUT, OUTPUT = "obs", "actions"
+"""The names in the ONNX file."""
 
 TOLERANCE = 1e-5
 """How far an exported file's actions may be off the checkpoint's, relative to the largest action or 1."""
@@ -52,7 +55,7 @@ def export(simulator: Simulator, request: protocol.Export, device: str) -> None:
         raise PolicyError(f"{task_id}: the policy takes {observations.shape[1]} numbers, and {expected} are described")
     shutil.copyfile(checkpoint, paths.checkpoint)
     _write_torchscript(actor, paths.torchscript)
-    names = _write_onnx(actor, paths.onnx)
+    _write_onnx(actor, observations, paths.onnx)
     differences = {
         paths.torchscript.name: _difference(torch.jit.load(paths.torchscript)(observations), actions),
         paths.onnx.name: _difference(_run_onnx(paths.onnx, observations), actions),
@@ -69,8 +72,8 @@ def export(simulator: Simulator, request: protocol.Export, device: str) -> None:
         **request.origin,
         "parameters": request.policy.parameters,
         "step_seconds": step_seconds,
-        "input": names[0],
-        "output": names[1],
+        "input": INPUT,
+        "output": OUTPUT,
         **dataclasses.asdict(interface),
         "differences": {"observations": len(observations), "max_action": actions.abs().max().item(), **differences},
         "sha256": {path.name: sha256(path) for path in (paths.checkpoint, paths.onnx, paths.torchscript)},
@@ -95,30 +98,27 @@ def _observe(play: Play) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat(seen), torch.cat(done)
 
 
-def _write_torchscript(actor: MLPModel, path: Path) -> None:
-    torch.jit.script(actor.as_jit().cpu().eval()).save(path)
+def _write_torchscript(actor: Actor, path: Path) -> None:
+    torch.jit.script(actor.as_jit().eval()).save(path)
 
 
-def _write_onnx(actor: MLPModel, path: Path) -> tuple[str, str]:
-    """One file with a free batch size; the names of its input and output.
+def _write_onnx(actor: Actor, observations: torch.Tensor, path: Path) -> None:
+    """One file with a free batch size.
 
     The exporter that is not deprecated writes the weights into a second file.
     """
-    model: Any = actor.as_onnx(verbose=False).cpu().eval()
-    free = {name: {0: "batch"} for name in (*model.input_names, *model.output_names)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            model,
-            model.get_dummy_inputs(),
+            actor.as_jit().eval(),
+            (observations[:1],),
             str(path),
             opset_version=18,
-            input_names=model.input_names,
-            output_names=model.output_names,
-            dynamic_axes=free,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={name: {0: "batch"} for name in (INPUT, OUTPUT)},
             dynamo=False,
         )
-    return model.input_names[0], model.output_names[0]
 
 
 def _run_onnx(path: Path, observations: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ Prints one JSON object as its last line, a section of it for each one asked for 
 ``problem`` (empty: none) and ``mend`` (a command, where there is one), and besides them what was found of:
 
     packages  ``python``, ``versions`` of what is installed of ``PACKAGES``
+    isaaclab  ``release``, empty where there is none
     torch     ``version``, ``cuda`` it was built for, ``available``, ``devices`` that it computed on
     graphics  ``renderer``, ``devices``: for each EGL device, in the order that MUJOCO_EGL_DEVICE_ID counts in,
               its CUDA ordinal or null (EGL ignores CUDA_VISIBLE_DEVICES)
@@ -26,6 +27,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from go1_sweep.simulators import isaaclab_release
+
 PACKAGES = (
     "mjlab",
     "mujoco",
@@ -35,6 +38,7 @@ PACKAGES = (
     "torch",
     "isaaclab",
     "isaacsim",
+    "newton",
     "numpy",
     "onnx",
     "onnxruntime",
@@ -83,6 +87,12 @@ def _packages(found: dict[str, Any]) -> None:
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found["versions"][package] = metadata.version(package)
+
+
+def _isaaclab(found: dict[str, Any]) -> None:
+    if release := isaaclab_release.release():
+        found["release"] = release
+        found["problem"], found["mend"] = isaaclab_release.problem()
 
 
 def _torch(found: dict[str, Any]) -> None:
@@ -210,6 +220,7 @@ def _told(error: Exception) -> str:
 
 SECTIONS = {
     "packages": (_packages, ""),
+    "isaaclab": (_isaaclab, ""),
     "torch": (_torch, "pip install torch"),
     "graphics": (_graphics, "pip install mujoco"),
     "encoder": (_encoder, "pip install 'imageio[ffmpeg]'"),

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rsl_rl.utils.log_writer import LogWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from go1_sweep.paths import TrialPaths, write_atomically
@@ -23,11 +22,17 @@ NEUTRAL_NAMES = {
     "Train/mean_reward": "mean_reward",
     "Train/mean_episode_length": "mean_episode_length",
     "Loss/value": "value_loss",
+    "Loss/value_function": "value_loss",
     "Loss/surrogate": "surrogate_loss",
     "Loss/entropy": "entropy",
     "Loss/learning_rate": "learning_rate",
+    "Policy/mean_std": "action_std",
+    "Policy/mean_noise_std": "action_std",
+    "Perf/collection_time": "collection_seconds",
+    "Perf/collection time": "collection_seconds",
+    "Perf/learning_time": "learning_seconds",
 }
-"""rsl_rl's tag -> our column. A tag that is not here is a column under its own name."""
+"""rsl_rl's tag, of 5 and of 3 -> our column. A tag that is not here is a column under its own name."""
 
 LEFT_OUT = ("Train/mean_reward/time", "Train/mean_episode_length/time", "Perf/total_fps")
 """Tags that say again what another column says."""
@@ -36,30 +41,19 @@ COLUMNS = (
     "iteration",
     "env_steps",
     "train_seconds",
-    *NEUTRAL_NAMES.values(),
+    *dict.fromkeys(NEUTRAL_NAMES.values()),
     "kl",
     "steps_per_second",
 )
 """The first columns of ``logs.csv``; what the task adds comes after."""
 
 
-class ScalarWriter(LogWriter):
-    """Writes rsl_rl's scalars to TensorBoard and keeps the last value of each tag.
+class ScalarWriter:
+    """Takes rsl_rl's scalars: writes them to TensorBoard and keeps the last value of each tag."""
 
-    rsl_rl makes it: ``cfg["logger"] = ScalarWriter.config()``.
-    """
-
-    @classmethod
-    def config(cls, begin: int = 0) -> dict[str, Any]:
-        """The ``logger`` entry of an rsl_rl configuration; a new dict each time, rsl_rl pops from it.
-
-        Args:
-            begin: the first iteration to come; TensorBoard forgets what older files say from there on.
-        """
-        return {"class_name": f"{cls.__module__}:{cls.__qualname__}", "purge_step": begin or None}
-
-    def __init__(self, log_dir: str, purge_step: int | None) -> None:
-        self._events = SummaryWriter(log_dir=log_dir, flush_secs=10, purge_step=purge_step)
+    def __init__(self, folder: Path, begin: int) -> None:
+        """Open the events; TensorBoard forgets what older files say from iteration ``begin`` on."""
+        self._events = SummaryWriter(log_dir=str(folder), flush_secs=10, purge_step=begin or None)
         self.scalars: dict[str, float] = {}
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
@@ -104,10 +98,10 @@ class TrialLog:
         Returns:
             The columns that are not finite (NaN or infinite); their cells stay empty.
         """
-        seconds = scalars["Perf/collection_time"] + scalars["Perf/learning_time"]
         row: dict[str, Any] = {
             NEUTRAL_NAMES.get(tag, tag): value for tag, value in scalars.items() if tag not in LEFT_OUT
         }
+        seconds = row["collection_seconds"] + row["learning_seconds"]
         row |= {} if kl is None else {"kl": kl}
         broken = [name for name, value in row.items() if not math.isfinite(value)]
         row = {name: value for name, value in row.items() if math.isfinite(value)}

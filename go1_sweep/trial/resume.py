@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rsl_rl.runners import OnPolicyRunner
 
 from go1_sweep.errors import one_line
 from go1_sweep.protocol import Progress
 from go1_sweep.simulators.base import Simulator
-from go1_sweep.trial.policy import PolicyError, check_fits, read_checkpoint
+from go1_sweep.trial.checkpoints import PolicyError, read_checkpoint
+from go1_sweep.trial.policy import check_fits
+from go1_sweep.trial.runner import Runner
 
 OURS = "go1_sweep"
 """Our entry in the ``infos`` of a checkpoint; rsl_rl keeps no counters but its iteration, and no curriculum."""
@@ -63,27 +63,15 @@ def read_start(path: Path) -> Start:
     return Start(path, content, progress, curriculum)
 
 
-def resume(simulator: Simulator, runner: OnPolicyRunner, task_id: str, start: Start) -> None:
+def resume(simulator: Simulator, runner: Runner, task_id: str, start: Start) -> None:
     """Load policy, critic, optimizer, rates, statistics, counters and curriculum, and reset the envs.
-
-    A fixed learning rate is the configuration's, an adaptive one that of the checkpoint.
 
     Raises:
         PolicyError: the checkpoint is of another network.
     """
-    path, content, progress = start.path, start.content, start.progress
-    check_fits(path, content["actor_state_dict"], runner.alg.get_policy().state_dict(), task_id)
-    configured = runner.alg.learning_rate
-    with tempfile.NamedTemporaryFile(suffix=".pt") as file:  # rsl_rl takes files alone, of its own version
-        torch.save(content, file.name)
-        try:
-            runner.load(file.name, map_location=str(runner.device))
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise PolicyError(f"{path} does not fit {task_id} as it is configured now: {one_line(error)}") from None
-    if runner.alg.schedule == "fixed":
-        for group in runner.alg.optimizer.param_groups:
-            group["lr"] = configured
-    runner.alg.learning_rate = runner.alg.optimizer.param_groups[0]["lr"]
-    simulator.restore_curriculum(runner.env, start.curriculum)
-    runner.current_learning_iteration = progress.iterations
-    runner.logger.tot_timesteps, runner.logger.tot_time = progress.env_steps, progress.train_seconds
+    check_fits(start.path, start.content["actor_state_dict"], runner.actor.state_dict(), task_id)
+    try:
+        runner.load(start.content, start.progress)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise PolicyError(f"{start.path} does not fit {task_id} as it is configured now: {one_line(error)}") from None
+    simulator.restore_curriculum(runner.rsl_rl.env, start.curriculum)

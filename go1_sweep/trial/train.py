@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import enum
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,17 +19,16 @@ from go1_sweep.errors import one_line
 from go1_sweep.paths import TrialPaths, write_atomically
 from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig
 from go1_sweep.trial import torch_settings
+from go1_sweep.trial.checkpoints import PolicyError
 from go1_sweep.trial.link import Link
-from go1_sweep.trial.policy import PolicyError
 from go1_sweep.trial.progress import ScalarWriter, TrialLog
 from go1_sweep.trial.resume import infos, read_start, resume
+from go1_sweep.trial.runner import Runner, runner_of
 
 ENDLESS = 1_000_000_000
 """Iterations asked of ``runner.learn`` where the budget is not counted in them; the hook ends it."""
 
 MUST_BE_FINITE = ("mean_reward", "value_loss", "surrogate_loss", "entropy")
-
-KL_SAMPLES = 4096
 
 
 class _Over(Exception):
@@ -71,7 +71,8 @@ class _Training:
         self._checkpoints_at = sorted(request.checkpoints_at)
         self._log: TrialLog | None = None
         self._env = None
-        self._runner: OnPolicyRunner | None = None
+        self._runner: Runner | None = None
+        self._writer: ScalarWriter | None = None
         self._save_interval = 0
 
     @property
@@ -95,11 +96,11 @@ class _Training:
 
     def close_logs(self) -> None:
         """Complete the trial's files."""
-        if self._runner is not None:
-            self._runner.logger.stop_logging_writer()
+        if self._writer is not None:
+            self._writer.stop()
         if self._log is not None:
             self._log.close()
-        with contextlib.suppress(OSError):  # rsl_rl makes it for the diffs that we leave out
+        with contextlib.suppress(OSError):  # rsl_rl 3 makes it for the diffs that we leave out
             (self._paths.folder / "git").rmdir()
 
     def close(self) -> None:
@@ -120,11 +121,11 @@ class _Training:
         if not start:
             self._write_config(resolved)
         self._env = simulator.make_env(config, request.seed, self._device)
-        writer = ScalarWriter.config(begin.iterations)
-        self._runner = simulator.make_runner(self._env, config, self._paths.folder, writer)
+        self._runner = runner_of(simulator.make_runner(self._env, config, self._paths.folder))
         if start:
             resume(simulator, self._runner, config.task_id, start)
             self._write_config(resolved)  # only now: a checkpoint that is refused leaves its run as it was
+        self._writer = ScalarWriter(self._paths.folder, begin.iterations)
         self._log = TrialLog(self._paths, request.metric, request.window, begin)
 
     def _resolved(self, config: TaskConfig) -> dict[str, Any]:
@@ -144,26 +145,21 @@ class _Training:
         write_atomically(self._paths.config, yaml.safe_dump(resolved, sort_keys=False))
 
     def _learn(self) -> NoReturn:
-        assert self._runner is not None
-        runner = self._runner
-        runner.logger.git_status_repos.clear()  # the sweep records the commit once; a diff per trial is dear
-        runner.save = lambda *args, **kwargs: None  # rsl_rl would write in place: we publish instead
-        log_iteration = runner.logger.log
-
+        assert self._runner is not None and self._writer is not None
+        runner, writer = self._runner, self._writer
         begin = self.progress.iterations
 
-        def log_and_report(*args: Any, **kwargs: Any) -> None:
+        def log_and_report(log: Callable[[], None]) -> None:
             stop = self._told_to_stop(must_wait=self.progress.iterations > begin)
             if stop and not stop.save:
                 raise _stopped()
-            log_iteration(*args, **kwargs)
-            self._after_iteration(runner, is_last=stop is not None)
+            log()
+            self._after_iteration(runner, writer.take(), is_last=stop is not None)
 
-        runner.logger.log = log_and_report
         in_iterations = self._request.budget_unit == "iterations"
         iterations = int(self._request.budget_max) - begin if in_iterations else ENDLESS
         with self._watching():
-            runner.learn(iterations, init_at_random_ep_len=True)
+            runner.learn(iterations, writer, log_and_report)
         raise _Over("failed", "runner.learn returned before the budget was used")
 
     def _watching(self) -> contextlib.AbstractContextManager[None]:
@@ -179,19 +175,17 @@ class _Training:
         except ConfigError as error:
             raise _Over("refused", str(error)) from None
 
-    def _after_iteration(self, runner: OnPolicyRunner, *, is_last: bool) -> None:
+    def _after_iteration(self, runner: Runner, scalars: dict[str, float], *, is_last: bool) -> None:
         assert self._log is not None
         request = self._request
-        writer = runner.logger.writer
-        assert isinstance(writer, ScalarWriter)
-        env_steps = runner.cfg["num_steps_per_env"] * runner.env.num_envs
-        broken = self._log.add(writer.take(), env_steps, policy_kl(runner))
+        env_steps = runner.rsl_rl.cfg["num_steps_per_env"] * runner.rsl_rl.env.num_envs
+        broken = self._log.add(scalars, env_steps, runner.kl())
         for name in (*MUST_BE_FINITE, request.metric):
             if name in broken:
                 raise _Over("failed", f"{name} was not finite in iteration {self.progress.iterations}")
         used = self.progress.used(request.budget_unit)
         if self._checkpoint_is_due(used) or is_last:
-            self._publish(runner)
+            self._publish(runner.rsl_rl)
         self._link.send(protocol.Report(request.trial, self.progress, self._log.row, gpu_memory(self._device)))
         if used >= request.budget_max:
             raise self._completed()
@@ -247,23 +241,6 @@ def gpu_memory(device: str) -> list[int]:
     return [total - free, total]
 
 
-def policy_kl(runner: OnPolicyRunner) -> float | None:
-    """Mean KL divergence of the policy after the update from the one that collected.
-
-    Taken on at most ``KL_SAMPLES`` samples, evenly spread over the rollout, without drawing a random
-    number. ``None`` for recurrent policies, whose rollout cannot be replayed sample by sample.
-    """
-    actor, storage = runner.alg.get_policy(), runner.alg.storage
-    if actor.is_recurrent or actor.distribution is None or storage.distribution_params is None:
-        return None
-    observations = storage.observations.flatten(0, 1)
-    stride = -(-observations.batch_size[0] // KL_SAMPLES)
-    old = tuple(p.flatten(0, 1)[::stride] for p in storage.distribution_params)
-    with torch.inference_mode():
-        actor.distribution.update(actor.mlp(actor.get_latent(observations[::stride])))
-        return actor.get_kl_divergence(old, actor.output_distribution_params).mean().item()
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the error says that host or GPU memory did not suffice (torch, Warp, CUDA)."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
@@ -275,16 +252,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def plain(value: Any) -> Any:
     """The value as nested dicts, lists and scalars, for ``yaml.safe_dump``; callables by their name."""
-    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)):
+    if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, enum.Enum):
         return value.name
+    if isinstance(value, str):  # Isaac Lab 3 has kinds of its own, which YAML does not know
+        return str.__str__(value)
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
         return [plain(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        names = (field.name for field in dataclasses.fields(value))
+        return {name: plain(getattr(value, name)) for name in names if hasattr(value, name)}  # Isaac Lab deletes some
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}:{value.__qualname__}"
     return repr(value)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 
 from go1_sweep.errors import BadInput, did_you_mean
 from go1_sweep.simulators import AUTOMATIC, SIMULATORS
-from go1_sweep.spec import Spec
 
 
-def find_simulator(name: str, spec: Spec | None = None) -> str:
-    """The simulator of that name, or the first of the automatic ones that is installed where the spec says.
+def find_simulator(name: str, python_of: Callable[[str], str | None]) -> str:
+    """The simulator of that name, or the first of the automatic ones that is installed.
+
+    Args:
+        name: of a simulator, or ``auto``.
+        python_of: the interpreter that is named for a simulator, if one is: it is taken to have it.
 
     Raises:
         BadInput: it is not installed, or there is none of that name.
@@ -19,8 +23,7 @@ def find_simulator(name: str, spec: Spec | None = None) -> str:
         raise BadInput(f"unknown simulator '{name}'{did_you_mean(name, SIMULATORS)}")
     names = AUTOMATIC if name == "auto" else (name,)
     for each in names:
-        named = spec.python_of(each) if spec else None
-        if named or importlib.util.find_spec(SIMULATORS[each].requires) is not None:
+        if python_of(each) or importlib.util.find_spec(SIMULATORS[each].requires) is not None:
             return each
     install = " or ".join(SIMULATORS[each].install for each in names)
     what = "no simulator" if name == "auto" else f"the simulator {name}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from go1_sweep import protocol
 from go1_sweep.errors import one_line
+from go1_sweep.simulators import SIMULATORS
 from go1_sweep.worker.probing import probe
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
 
@@ -74,12 +75,14 @@ class Player:
     def _film(self, job: protocol.Film, tell: Callable[[protocol.Note], None]) -> protocol.Answer:
         """In a process of its own: a crash in GL costs the film and nothing else."""
         self.close()  # it cannot draw, and its memory is of no more use
-        found = probe(self._spec.python, "graphics", "encoder")
-        for section in ("graphics", "encoder"):
+        needs = SIMULATORS[self._spec.simulator].film_needs
+        found = probe(self._spec.python, *needs)
+        for section in needs:
             if problem := found[section]["problem"]:
                 mend = found[section]["mend"]
                 return protocol.Refused(f"{problem}; mend it: {mend}" if mend else problem)
-        if device := egl_device(os.environ.get("CUDA_VISIBLE_DEVICES", ""), found["graphics"]["devices"]):
+        devices = found["graphics"]["devices"] if "graphics" in found else []
+        if device := egl_device(os.environ.get("CUDA_VISIBLE_DEVICES", ""), devices):
             os.environ["MUJOCO_EGL_DEVICE_ID"] = device  # of this actor, for its workers
         try:
             return self._do(job, tell, "egl")

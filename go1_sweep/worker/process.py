@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import selectors
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import go1_sweep
 from go1_sweep import protocol
@@ -34,30 +37,45 @@ class WorkerFailed(Exception):
     """The worker died, fell silent, or said what is no message. The text is one line for people."""
 
 
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What a worker is.
+
+    Attributes:
+        simulator: its name in ``SIMULATORS``.
+        python: see ``interpreter``; ``None``: the current one, with what it can import.
+        device: ``cpu``, ``cuda:0`` (of the GPUs that this process sees), or ``auto``: what there is.
+        threads: CPU threads for torch.
+        stall_timeout: how long it may say nothing [s].
+        launch: what only this simulator's ``launch`` takes.
+        max_trials: after so many, one after the other, a fresh process takes over; ``None``: never.
+    """
+
+    simulator: str
+    python: str | None
+    device: str
+    threads: int
+    stall_timeout: float
+    launch: dict[str, Any] = field(default_factory=dict)
+    max_trials: int | None = None
+
+    def start(self, log: Path, *, gl: str = "disable") -> WorkerProcess:
+        """Start it; see ``WorkerProcess``."""
+        return WorkerProcess(self, log, gl=gl)
+
+
 class WorkerProcess:
     """One worker; it belongs to the process that made it, and dies with it.
 
     The child leads a session of its own, so that it can be killed with all that it started.
     """
 
-    def __init__(
-        self,
-        simulator: str,
-        device: str,
-        log: Path,
-        *,
-        python: str | None = None,
-        threads: int = 1,
-        gl: str = "disable",
-    ) -> None:
+    def __init__(self, spec: WorkerSpec, log: Path, *, gl: str = "disable") -> None:
         """Start the worker.
 
         Args:
-            simulator: its name in ``SIMULATORS``.
-            device: ``cpu``, ``cuda:0`` (of the GPUs that this process sees), or ``auto``: what there is.
+            spec: what it is.
             log: file for all output, appended to; each trial then moves it to its own folder.
-            python: the interpreter; ``None``: the current one, with what it can import.
-            threads: CPU threads for torch.
             gl: MuJoCo's OpenGL, as in ``worker_environment``.
 
         Raises:
@@ -69,15 +87,9 @@ class WorkerProcess:
         child_in, outgoing = os.pipe()
         self._incoming, self._outgoing = incoming, outgoing
         self._buffer = bytearray()
-        command = [
-            python or sys.executable,
-            "-m",
-            "go1_sweep.trial",
-            simulator,
-            device,
-            str(child_in),
-            str(child_out),
-        ]
+        launch = json.dumps({"draws": gl != "disable", **spec.launch})
+        arguments = [spec.simulator, spec.device, launch, str(child_in), str(child_out)]
+        command = [*interpreter(spec.python), "-m", "go1_sweep.trial", *arguments]
         what = f"{log} cannot be written"
         try:
             with open(log, "ab") as output:
@@ -88,7 +100,7 @@ class WorkerProcess:
                     stdout=output,
                     stderr=output,
                     pass_fds=(child_in, child_out),
-                    env=worker_environment(Path(self._scratch.name), python, threads=threads, gl=gl),
+                    env=worker_environment(Path(self._scratch.name), spec.python, threads=spec.threads, gl=gl),
                     start_new_session=True,
                 )
         except OSError as error:
@@ -209,19 +221,12 @@ class WorkerProcess:
         return f"the simulator worker {how_it_ended(code)}"
 
 
-@dataclass(frozen=True)
-class WorkerSpec:
-    """How an actor starts its worker, and how long it waits for a word of it [s]."""
-
-    simulator: str
-    python: str | None
-    device: str
-    threads: int
-    stall_timeout: float
-
-    def start(self, log: Path, *, gl: str = "disable") -> WorkerProcess:
-        """Start it; see ``WorkerProcess``."""
-        return WorkerProcess(self.simulator, self.device, log, python=self.python, threads=self.threads, gl=gl)
+def interpreter(python: str | None) -> list[str]:
+    """The command that starts a Python interpreter: a path, or Isaac Lab's ``isaaclab.sh`` (with or without -p)."""
+    if python is None:
+        return [sys.executable]
+    command = [str(Path(part).expanduser()) for part in shlex.split(python)]
+    return [*command, "-p"] if len(command) == 1 and command[0].endswith(".sh") else command
 
 
 def how_it_ended(code: int) -> str:
