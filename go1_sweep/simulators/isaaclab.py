@@ -1,0 +1,256 @@
+"""Isaac Lab: 2.3 (PhysX in Isaac Sim 5) and 3.0 (PhysX in Isaac Sim 6, or Newton without it).
+
+Isaac Lab is imported in functions alone: with Isaac Sim ("Kit"), its application has to run before.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from rsl_rl.env import VecEnv
+from rsl_rl.runners import OnPolicyRunner
+
+from go1_sweep.simulators import isaaclab_release
+from go1_sweep.simulators.base import ConfigError, RobotState, Simulator, TaskConfig, levels_on_same_terrain
+from go1_sweep.simulators.policy_interface import PolicyInterface
+
+CAMERA = (1.8, 1.8, 1.0)
+"""Where the camera stands, seen from the robot [m]."""
+
+
+class IsaacLab(Simulator):
+    """The tasks that Isaac Lab registers with Gymnasium, as far as they have a configuration for rsl_rl."""
+
+    name = "isaaclab"
+
+    def __init__(self) -> None:
+        self._app: Any = None
+        self._physics = ""
+
+    def launch(self, device: str, *, draws: bool, physics: str = "auto") -> None:
+        """Launch Isaac Sim, where the physics needs it, and register the tasks.
+
+        Args:
+            device: see ``Simulator.launch``.
+            draws: see there; cameras cost memory, so that training is launched without.
+            physics: ``physx``, ``newton``, or ``auto``: PhysX where Isaac Sim is installed.
+        """
+        why, mend = isaaclab_release.problem(physics)
+        if why:
+            raise ConfigError(f"{why}; mend it: {mend}" if mend else why)
+        self._physics = isaaclab_release.physics(physics)
+        if self._physics == "physx":
+            self._app = _launch_kit("cpu" if device == "cpu" else "cuda:0", draws=draws)
+        importlib.import_module("isaaclab_tasks")
+
+    def versions(self) -> dict[str, str]:
+        """The packages that a result depends on, as far as they are installed."""
+        packages = ("isaacsim", "newton", "mujoco-warp", "warp-lang", "rsl-rl-lib", "torch", "numpy")
+        found = {"isaaclab": isaaclab_release.release(), "physics": self._physics}
+        for package in packages:
+            try:
+                found[package] = version(package)
+            except PackageNotFoundError:
+                continue
+        return found
+
+    def tasks(self) -> list[str]:
+        """The ids of Gymnasium's registry; a play variant is none of its own."""
+        return sorted(name for name in _registered() if not _is_play(name))
+
+    def load_config(self, task_id: str, *, play: bool = False) -> TaskConfig:
+        """Fresh configuration objects; a task without a play variant is played as it is."""
+        name = task_id
+        if play and (variant := f"{task_id.rpartition('-')[0]}-Play-{task_id.rpartition('-')[2]}") in _registered():
+            name = variant
+        env, agent = self._config(name, "env_cfg_entry_point"), self._config(name, "rsl_rl_cfg_entry_point")
+        if play:
+            env.episode_length_s = self._config(task_id, "env_cfg_entry_point").episode_length_s
+            env.is_finite_horizon = False  # the wrapper tells of time-outs only so
+        if agent.class_name != "OnPolicyRunner":
+            raise ConfigError(f"{task_id} is trained by rsl_rl's {agent.class_name}, and only PPO is supported")
+        agent.logger = "tensorboard"
+        return TaskConfig(task_id, env, agent, play)
+
+    def make_env(
+        self, config: TaskConfig, seed: int, device: str, *, frame_size: tuple[int, int] | None = None
+    ) -> VecEnv:
+        """A ``ManagerBasedRLEnv``; its constructor seeds Python, NumPy, torch and Warp."""
+        import gymnasium
+        from isaaclab_rl.rsl_rl import RslRlVecEnvWrapper  # pyright: ignore[reportMissingImports]
+
+        env_cfg, agent_cfg = config.env, config.agent
+        env_cfg.seed = agent_cfg.seed = seed
+        env_cfg.sim.device = agent_cfg.device = device
+        if frame_size:
+            _follow_with_camera(env_cfg, frame_size)
+        if self._app is not None:
+            _new_stage()
+        env = gymnasium.make(config.task_id, cfg=env_cfg, render_mode="rgb_array" if frame_size else None)
+        return RslRlVecEnvWrapper(env, clip_actions=agent_cfg.clip_actions)
+
+    def make_runner(self, env: VecEnv, config: TaskConfig, log_dir: Path | None) -> OnPolicyRunner:
+        """rsl_rl's own runner."""
+        return OnPolicyRunner(env, config.agent.to_dict(), str(log_dir) if log_dir else None, config.agent.device)
+
+    def step_seconds(self, env: VecEnv) -> float:
+        """The physics step times the decimation."""
+        return _unwrapped(env).step_dt
+
+    def robot_state(self, env: VecEnv) -> RobotState:
+        """Velocities of the robot's root."""
+        term = _velocity_command(env)
+        data = term.robot.data
+        return RobotState(
+            lin_vel=tensor_of(data.root_lin_vel_b).clone(),
+            ang_vel=tensor_of(data.root_ang_vel_b).clone(),
+            command=term.vel_command_b.clone(),
+        )
+
+    def set_command(self, env: VecEnv, command: tuple[float, float, float]) -> None:
+        """Overrule the velocity command's own timer and its modes (heading, standing)."""
+        term = _velocity_command(env)
+        term.is_heading_env[:] = term.is_standing_env[:] = False
+        term.time_left[:] = float("inf")
+        term.vel_command_b[:] = torch.tensor(command, device=term.device)
+
+    def render(self, env: VecEnv) -> np.ndarray:
+        """Isaac Sim's viewport, or the picture of Newton's viewer."""
+        unwrapped = _unwrapped(env)
+        recorder = getattr(unwrapped, "video_recorder", None)
+        capture: Any = getattr(recorder, "_capture", None)
+        if hasattr(capture, "update_camera"):  # Newton's; Isaac Sim's camera follows the robot by itself
+            root = tensor_of(_velocity_command(env).robot.data.root_pos_w)[0].tolist()
+            capture.update_camera(tuple(at + off for at, off in zip(root, CAMERA, strict=True)), tuple(root))
+        frame = unwrapped.render()
+        if frame is None:
+            raise RuntimeError("Isaac Lab drew no picture")
+        return frame
+
+    def interface(self, env: VecEnv, config: TaskConfig) -> PolicyInterface:
+        """Read from the env's managers."""
+        from go1_sweep.simulators.isaaclab_interface import joint_actions, observation_terms
+
+        unwrapped = _unwrapped(env)
+        return PolicyInterface(
+            observations=[
+                term for group in _actor_groups(config.agent) for term in observation_terms(unwrapped, group)
+            ],
+            actions=joint_actions(unwrapped),
+            action_clip=config.agent.clip_actions,
+        )
+
+    def curriculum(self, env: VecEnv) -> dict[str, torch.Tensor]:
+        """The env's step counter, and the level and the kind of terrain of each env, shape (num_envs,)."""
+        unwrapped = _unwrapped(env)
+        kept = {"common_step_counter": torch.tensor(unwrapped.common_step_counter)}
+        if (terrain := _terrain(unwrapped)) is not None:
+            kept |= {"terrain_levels": terrain.terrain_levels.cpu(), "terrain_types": terrain.terrain_types.cpu()}
+        return kept
+
+    def restore_curriculum(self, env: VecEnv, curriculum: dict[str, torch.Tensor]) -> None:
+        """Set the levels, each env's from one on the same kind of terrain, then reset."""
+        unwrapped = _unwrapped(env)
+        if (terrain := _terrain(unwrapped)) is not None and "terrain_levels" in curriculum:
+            terrain.terrain_levels[:] = levels_on_same_terrain(
+                terrain.terrain_levels, terrain.terrain_types, curriculum
+            )
+            terrain.env_origins[:] = terrain.terrain_origins[terrain.terrain_levels, terrain.terrain_types]
+        manager = unwrapped.curriculum_manager
+        compute = manager.compute
+        manager.compute = lambda env_ids=None: None  # it would move all robots down: none has walked yet
+        try:
+            unwrapped.reset()
+        finally:
+            manager.compute = compute
+        unwrapped.common_step_counter = int(curriculum.get("common_step_counter", 0))
+
+    def close(self, env: VecEnv) -> None:
+        """Close the env; what it held on the GPU is free when its last reference is gone."""
+        super().close(env)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _config(self, name: str, entry_point: str) -> Any:
+        """A configuration of the registry, by 3.0's presets for the physics and for the rsl_rl that is installed."""
+        utils = importlib.import_module("isaaclab_tasks.utils")
+        config = utils.load_cfg_from_registry(name, entry_point)
+        if not isaaclab_release.is_3():
+            return config
+        hydra = importlib.import_module("isaaclab_tasks.utils.hydra")
+        config = hydra.resolve_presets(config, ("newton_mjwarp",) if self._physics == "newton" else ())
+        if entry_point == "rsl_rl_cfg_entry_point":
+            rsl_rl = importlib.import_module("isaaclab_rl.rsl_rl")
+            config = rsl_rl.handle_deprecated_rsl_rl_cfg(config, version("rsl-rl-lib"))
+        return config
+
+
+def tensor_of(value: Any) -> torch.Tensor:
+    """A tensor of an asset's data; 3.0 has them as Warp arrays, with the tensor as an attribute."""
+    return value if isinstance(value, torch.Tensor) else value.torch
+
+
+def _launch_kit(device: str, *, draws: bool) -> Any:
+    """Isaac Sim's application, without a window. It takes over stdout, and handles signals: main thread only."""
+    sys.argv = sys.argv[:1]  # it looks for arguments of its own there
+    from isaaclab.app import AppLauncher  # pyright: ignore[reportMissingImports]
+
+    return AppLauncher(headless=True, enable_cameras=draws, device=device).app
+
+
+def _new_stage() -> None:
+    """An empty stage: Isaac Sim keeps what the env before has put on its own."""
+    importlib.import_module("isaaclab.sim").create_new_stage()
+
+
+def _registered() -> set[str]:
+    import gymnasium
+
+    wanted = {"env_cfg_entry_point", "rsl_rl_cfg_entry_point"}
+    return {name for name, spec in gymnasium.registry.items() if wanted <= (spec.kwargs or {}).keys()}
+
+
+def _is_play(name: str) -> bool:
+    return "-Play-" in name
+
+
+def _follow_with_camera(env_cfg: Any, frame_size: tuple[int, int]) -> None:
+    viewer = env_cfg.viewer
+    viewer.origin_type, viewer.asset_name, viewer.env_index = "asset_root", "robot", 0
+    viewer.eye, viewer.lookat, viewer.resolution = CAMERA, (0.0, 0.0, 0.0), frame_size
+    if (recorder := getattr(env_cfg, "video_recorder", None)) is not None:  # 3.0
+        recorder.window_width, recorder.window_height = frame_size
+
+
+def _actor_groups(agent_cfg: Any) -> list[str]:
+    """The groups of observations that the actor takes: rsl_rl 3 calls it ``policy``, as the group is by default."""
+    groups = agent_cfg.to_dict().get("obs_groups")
+    groups = groups if isinstance(groups, dict) else {}
+    return list(groups.get("actor") or groups.get("policy") or ["policy"])
+
+
+def _unwrapped(env: VecEnv) -> Any:
+    return cast(Any, env).unwrapped
+
+
+def _velocity_command(env: VecEnv) -> Any:
+    manager = _unwrapped(env).command_manager
+    for name in manager.active_terms:
+        term = manager.get_term(name)
+        if hasattr(term, "vel_command_b"):
+            return term
+    raise ConfigError("the task has no velocity command, so that nothing says how well its robot follows")
+
+
+def _terrain(unwrapped: Any) -> Any:
+    """The terrain, if it has levels."""
+    terrain = unwrapped.scene.terrain
+    return terrain if terrain is not None and terrain.terrain_origins is not None else None
