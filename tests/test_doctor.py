@@ -323,9 +323,11 @@ def test_the_command_looks_into_the_interpreter_and_the_storage_that_the_sweep_f
     file = sweep(simulator="auto", mjlab={"python": python}, storage=str(tmp_path / "file" / "runs")).file
     assert cli.main(["doctor", str(file)]) == 1
     said = capsys.readouterr()
-    assert f"missing  mjlab (training): not installed in {python}" in said.out
+    assert f"missing  isaaclab or mjlab (training): not installed in {python}" in said.out
     assert f"{tmp_path / 'file'} is no folder" in said.out
-    assert said.err.startswith("error: missing: mjlab (training), torch (training), EGL (videos), H.264 encoder")
+    assert said.err.startswith(
+        "error: missing: isaaclab or mjlab (training), torch (training), EGL (videos), H.264 encoder"
+    )
     assert len(said.err.splitlines()) == 1
 
 

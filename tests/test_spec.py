@@ -76,7 +76,8 @@ def test_every_default_is_resolved():
             "trajectories": False,
             "video": {"length": 500, "interval": 1},
         },
-        "mjlab": {"python": None},
+        "isaaclab": {"python": None, "max_trials_per_worker": 20, "physics": "auto"},
+        "mjlab": {"python": None, "max_trials_per_worker": None},
         "storage": "runs",
     }
     assert loaded.folder == Path.cwd() / "runs" / "sweep"
@@ -320,7 +321,7 @@ IN_THE_FILE = [
     ("name: .a", f"sweep.yaml:1: name: '.a' {FOLDER}"),
     ("name: ..", f"sweep.yaml:1: name: '..' {FOLDER}"),
     ("simulator: mjlabb", "sweep.yaml:1: simulator: unknown simulator 'mjlabb'; did you mean 'mjlab'?"),
-    ("simulator: search", "sweep.yaml:1: simulator: unknown simulator 'search'; known: auto, mjlab, fake"),
+    ("simulator: search", "sweep.yaml:1: simulator: unknown simulator 'search'; known: auto, mjlab, isaaclab, fake"),
     ("storage: s3://b/x", "sweep.yaml:1: storage: s3://b/x is no folder (object stores are not supported yet)"),
     ("storage: ~nobody-here/x", "sweep.yaml:1: storage: ~nobody-here/x starts with the home folder of an unknown user"),
     ("storage: " + "x" * 300, f"sweep.yaml:1: storage: {'x' * 300} cannot be used: File name too long"),

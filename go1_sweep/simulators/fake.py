@@ -61,13 +61,18 @@ class FakeEnvCfg:
 
 @dataclass
 class FakePpoCfg:
-    """The part of PPO's configuration that the fake takes."""
+    """PPO's configuration, as rsl_rl takes it."""
 
     class_name: str = "PPO"
     learning_rate: float = 1e-3
     schedule: Literal["adaptive", "fixed"] = "adaptive"
     desired_kl: float = 0.01
     entropy_coef: float = 0.01
+    gamma: float = 0.99
+    lam: float = 0.95
+    clip_param: float = 0.2
+    value_loss_coef: float = 1.0
+    max_grad_norm: float = 1.0
     num_learning_epochs: int = 1
     num_mini_batches: int = 1
     rnd_cfg: None = None

@@ -90,6 +90,8 @@ class IsaacLab(Simulator):
         env_cfg.seed = agent_cfg.seed = seed
         env_cfg.sim.device = agent_cfg.device = device
         if frame_size:
+            if self._physics == "newton" and not torch.cuda.is_available():
+                raise ConfigError("Newton's viewer draws only where there is an NVIDIA GPU: it wants pinned memory")
             _follow_with_camera(env_cfg, frame_size)
         if self._app is not None:
             _new_stage()

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
+import numpy as np
 import torch
 
 from go1_sweep import protocol
@@ -122,9 +122,17 @@ def _write_onnx(actor: Actor, observations: torch.Tensor, path: Path) -> None:
 
 
 def _run_onnx(path: Path, observations: torch.Tensor) -> torch.Tensor:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (actions,) = session.run(None, {session.get_inputs()[0].name: observations.numpy()})
-    return torch.from_numpy(actions)
+    """By onnxruntime or, since Isaac Lab does not bring that, by the standard's own implementation in ``onnx``."""
+    try:
+        from onnxruntime import InferenceSession
+
+        session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except ModuleNotFoundError:
+        from onnx.reference import ReferenceEvaluator
+
+        session = ReferenceEvaluator(str(path))
+    (actions,) = session.run(None, {INPUT: observations.numpy()})
+    return torch.from_numpy(np.asarray(actions))
 
 
 def _difference(actions: torch.Tensor, expected: torch.Tensor) -> float:

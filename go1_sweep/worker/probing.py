@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import signal
 import subprocess
 import tempfile
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from go1_sweep.errors import BadInput
-from go1_sweep.worker.process import how_it_ended, interpreter, worker_environment
+from go1_sweep.worker.interpreter import NoInterpreter, interpreter
+from go1_sweep.worker.process import how_it_ended, worker_environment
 
 NOTHING_FOUND: dict[str, dict[str, Any]] = {
     "packages": {"python": "", "versions": {}},
@@ -43,21 +43,24 @@ def probe(python: str | None, *sections: str, timeout: float = 120.0) -> dict[st
     """
     deadline = time.monotonic() + timeout
     with tempfile.TemporaryDirectory(prefix="go1_sweep-", ignore_cleanup_errors=True) as scratch:
-        environment = worker_environment(Path(scratch), python, threads=1, gl="egl")
+        try:
+            environment = worker_environment(Path(scratch), python, threads=1, gl="egl")
+        except NoInterpreter as error:
+            raise BadInput(str(error)) from None
         running: dict[str, subprocess.Popen[str]] = {}
         try:
             for section in sections or NOTHING_FOUND:
-                running[section] = _start(interpreter(python), section, environment)
+                running[section] = _start(interpreter(python).executable, section, environment)
             return {section: _answer(section, process, deadline, timeout) for section, process in running.items()}
         finally:
             for process in running.values():
                 _kill(process)
 
 
-def _start(python: list[str], section: str, environment: dict[str, str]) -> subprocess.Popen[str]:
+def _start(python: str, section: str, environment: dict[str, str]) -> subprocess.Popen[str]:
     try:
         return subprocess.Popen(
-            [*python, "-m", "go1_sweep.trial.probe", section],
+            [python, "-m", "go1_sweep.trial.probe", section],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -67,7 +70,7 @@ def _start(python: list[str], section: str, environment: dict[str, str]) -> subp
             start_new_session=True,
         )
     except OSError as error:
-        raise BadInput(f"the interpreter {shlex.join(python)} cannot be started: {error.strerror}") from None
+        raise BadInput(f"the interpreter {python} cannot be started: {error.strerror}") from None
 
 
 def _answer(section: str, process: subprocess.Popen[str], deadline: float, timeout: float) -> dict[str, Any]:

@@ -6,10 +6,8 @@ import contextlib
 import json
 import os
 import selectors
-import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from typing import Any
 
 import go1_sweep
 from go1_sweep import protocol
+from go1_sweep.worker.interpreter import NoInterpreter, inherited, interpreter
 
 PACKAGE = Path(go1_sweep.__file__).resolve().parent
 
@@ -28,9 +27,6 @@ EVIDENCE_LINES = 8
 
 END_SECONDS = 5.0
 """How long a worker may take to end itself when its pipe was closed."""
-
-CLEARED = ("PYTHONPATH", "WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "PYOPENGL_PLATFORM")
-"""Left out of a worker's environment: rsl_rl would read the ranks as its own, and MuJoCo sets the platform itself."""
 
 
 class WorkerFailed(Exception):
@@ -89,13 +85,13 @@ class WorkerProcess:
         self._buffer = bytearray()
         launch = json.dumps({"draws": gl != "disable", **spec.launch})
         arguments = [spec.simulator, spec.device, launch, str(child_in), str(child_out)]
-        command = [*interpreter(spec.python), "-m", "go1_sweep.trial", *arguments]
         what = f"{log} cannot be written"
         try:
             with open(log, "ab") as output:
-                what = f"{command[0]} cannot be started"
+                program = interpreter(spec.python).executable
+                what = f"{program} cannot be started"
                 self._process = subprocess.Popen(
-                    command,
+                    [program, "-m", "go1_sweep.trial", *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -103,11 +99,11 @@ class WorkerProcess:
                     env=worker_environment(Path(self._scratch.name), spec.python, threads=spec.threads, gl=gl),
                     start_new_session=True,
                 )
-        except OSError as error:
+        except (OSError, NoInterpreter) as error:
             os.close(incoming)
             os.close(outgoing)
             self._scratch.cleanup()
-            raise WorkerFailed(f"{what}: {error.strerror}") from None
+            raise WorkerFailed(f"{what}: {error.strerror}" if isinstance(error, OSError) else str(error)) from None
         finally:
             os.close(child_in)
             os.close(child_out)
@@ -221,14 +217,6 @@ class WorkerProcess:
         return f"the simulator worker {how_it_ended(code)}"
 
 
-def interpreter(python: str | None) -> list[str]:
-    """The command that starts a Python interpreter: a path, or Isaac Lab's ``isaaclab.sh`` (with or without -p)."""
-    if python is None:
-        return [sys.executable]
-    command = [str(Path(part).expanduser()) for part in shlex.split(python)]
-    return [*command, "-p"] if len(command) == 1 and command[0].endswith(".sh") else command
-
-
 def how_it_ended(code: int) -> str:
     """What an exit code says, negative for a signal: the rest of a sentence about a process."""
     if code >= 0:
@@ -241,25 +229,28 @@ def worker_environment(scratch: Path, python: str | None, *, threads: int, gl: s
     """The environment of a child process in the simulator's interpreter.
 
     Its temporary files go to the scratch folder. Another interpreter gets a staged package alone on its
-    path, ours keeps the path that it has.
+    path, besides what its script puts there; ours keeps the path that it has.
 
     Args:
         scratch: a folder that lives as long as the child.
-        python: the interpreter; ``None``: the current one.
+        python: see ``interpreter``.
         threads: CPU threads for torch.
         gl: ``disable`` for training, which draws nothing (mjlab would load EGL, which not every machine
             has); ``egl`` for drawing without a display.
+
+    Raises:
+        NoInterpreter: see ``interpreter``.
     """
-    environment = {key: value for key, value in os.environ.items() if key not in CLEARED}
-    environment["TMPDIR"] = str(scratch)
+    environment = inherited(is_ours=python is None) | interpreter(python).sets
     if python is None:
-        ours = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment["PYTHONPATH"] = os.pathsep.join(ours)
+        path = [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]
     else:
         staged = scratch / "path"
         staged.mkdir()
         (staged / PACKAGE.name).symlink_to(PACKAGE)
-        environment["PYTHONPATH"] = str(staged)
+        path = [str(staged), environment.get("PYTHONPATH")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    environment["TMPDIR"] = str(scratch)
     environment["OMP_NUM_THREADS"] = str(threads)
     environment["MUJOCO_GL"] = gl
     environment["WANDB_MODE"] = "disabled"
