@@ -54,6 +54,12 @@ class TaskConfig:
     agent: Any
     play: bool = False
 
+    def set_seed(self, seed: int) -> None:
+        """Say the seed where the configurations have one."""
+        for config in (self.env, self.agent):
+            if hasattr(config, "seed"):
+                config.seed = seed
+
 
 @dataclass(frozen=True)
 class RobotState:

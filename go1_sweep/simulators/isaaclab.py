@@ -87,7 +87,7 @@ class IsaacLab(Simulator):
         from isaaclab_rl.rsl_rl import RslRlVecEnvWrapper  # pyright: ignore[reportMissingImports]
 
         env_cfg, agent_cfg = config.env, config.agent
-        env_cfg.seed = agent_cfg.seed = seed
+        config.set_seed(seed)
         env_cfg.sim.device = agent_cfg.device = device
         if frame_size:
             if self._physics == "newton" and not torch.cuda.is_available():

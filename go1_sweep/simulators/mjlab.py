@@ -73,7 +73,7 @@ class Mjlab(Simulator):
         self, config: TaskConfig, seed: int, device: str, *, frame_size: tuple[int, int] | None = None
     ) -> VecEnv:
         """A ``ManagerBasedRlEnv``; its constructor seeds Python, NumPy, torch and Warp."""
-        config.env.seed = config.agent.seed = seed
+        config.set_seed(seed)
         if frame_size:
             _draw_plainly(config.env, frame_size)
         env = ManagerBasedRlEnv(config.env, device=device, render_mode="rgb_array" if frame_size else None)

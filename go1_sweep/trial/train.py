@@ -116,6 +116,7 @@ class _Training:
         torch_settings.configure(deterministic=request.deterministic)
         config = simulator.load_config(simulator.resolve(request.task))
         simulator.apply(config, request.parameters)
+        config.set_seed(request.seed)
         self._save_interval = config.agent.save_interval
         resolved = self._resolved(config)
         if not start:
