@@ -36,7 +36,7 @@ def quiet(done: int, steps: int) -> None:
     """No pulse."""
 
 
-@pytest.fixture(scope="module", params=list(simulators.SIMULATORS))
+@pytest.fixture(scope="module", params=["mjlab", "fake"])
 def simulator(request) -> Simulator:
     pytest.importorskip(simulators.SIMULATORS[request.param].requires)
     return simulators.load(request.param)
