@@ -53,11 +53,13 @@ class Hello:
     Attributes:
         versions: of the simulator and what it rests on.
         device: ``cpu`` or ``cuda:0``.
+        max_trials: that it should have at most, one after the other; ``None``: as many as there are.
     """
 
     version: int
     versions: dict[str, str]
     device: str
+    max_trials: int | None
 
 
 @dataclass(frozen=True)

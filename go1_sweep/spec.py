@@ -117,7 +117,7 @@ class FinalSpec(_Section):
 class SimulatorSpec(_Section):
     """The Python interpreter that has the simulator; ``null``: the one that runs the sweep.
 
-    A worker that has had ``max_trials_per_worker`` is replaced by a fresh process; ``null``: none is.
+    A worker that has had ``max_trials_per_worker`` is replaced by a fresh process; ``null``: as the simulator needs it.
     """
 
     python: Word | None = None
@@ -132,7 +132,6 @@ class SimulatorSpec(_Section):
 class IsaacLabSpec(SimulatorSpec):
     """Its interpreter (or ``isaaclab.sh``), and its physics: ``auto`` is PhysX where Isaac Sim is installed."""
 
-    max_trials_per_worker: Annotated[Whole, Field(ge=1)] | None = 20  # Kit does not give back all that a stage took
     physics: Literal["auto", "physx", "newton"] = "auto"
 
 

@@ -22,6 +22,7 @@ def script(folder: Path, text: str) -> str:
 def test_a_path_is_an_interpreter_as_it_is():
     assert interpreter("/opt/venv/bin/python").executable == "/opt/venv/bin/python"
     assert interpreter("~/venv/bin/python").executable == str(Path("~/venv/bin/python").expanduser())
+    assert interpreter("/my disk/venv/bin/python").executable == "/my disk/venv/bin/python"
     assert interpreter(None).executable == sys.executable
 
 

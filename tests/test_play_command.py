@@ -185,7 +185,7 @@ def test_what_cannot_be_played_is_told_before_anything_starts(here, capsys):
 
 def test_what_the_worker_refuses_is_bad_input(here, capsys):
     folder = make_run(here, "2026-01-01_00-00-00", [3])
-    assert "fake has no viewer" in refused(capsys, "--gui", "--cpu")
+    assert "the simulator fake has no viewer" in refused(capsys, "--gui", "--cpu")
     (folder / "model_4.pt").write_text("torn")
     assert "is no rsl_rl checkpoint: it is damaged" in refused(capsys, "--cpu")
     torch.save({"actor_state_dict": {"mlp.0.weight": torch.ones(5, 4)}}, folder / "model_4.pt")

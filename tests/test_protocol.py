@@ -16,7 +16,7 @@ from go1_sweep.protocol import Progress, ProtocolError, decode, encode
 SETTING = {"gamma": 0.99, "num_envs": 64, "schedule": "fixed", "env.x": True}
 POLICY = protocol.Policy("/runs/model_3.pt", "flat", SETTING)
 EXAMPLES = [
-    protocol.Hello(1, {"torch": "2.9"}, "cpu"),
+    protocol.Hello(1, {"torch": "2.9"}, "cpu", 20),
     protocol.Check("flat", [SETTING, {}]),
     protocol.Checked("Mjlab-Velocity-Flat", "go1_velocity", "", ["", "no such entry"]),
     protocol.Train("0001", "/runs/ä", "flat", SETTING, 7, "iterations", 10.0, [1.0, 3], "mean_reward", 20),
@@ -66,6 +66,7 @@ EPISODE = st.builds(
 )
 STRATEGIES = {
     "int": st.integers(),
+    "int | None": st.none() | st.integers(),
     "bool": st.booleans(),
     "str": st.text(),
     "float": NUMBERS,

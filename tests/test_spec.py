@@ -76,7 +76,7 @@ def test_every_default_is_resolved():
             "trajectories": False,
             "video": {"length": 500, "interval": 1},
         },
-        "isaaclab": {"python": None, "max_trials_per_worker": 20, "physics": "auto"},
+        "isaaclab": {"python": None, "max_trials_per_worker": None, "physics": "auto"},
         "mjlab": {"python": None, "max_trials_per_worker": None},
         "storage": "runs",
     }

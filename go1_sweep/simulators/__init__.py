@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from go1_sweep.simulators.base import Simulator
@@ -21,6 +21,8 @@ class Entry:
         install: the command that installs it.
         rough: the id of the Go1's task on rough terrain.
         flat: the id of its task on flat ground.
+        has_viewer: whether it can show what happens.
+        app: the module whose ``launch`` starts what has to run before the simulator's module is imported.
         film_needs: sections of ``trial/probe.py`` without which it cannot draw, or a film cannot be written.
     """
 
@@ -30,6 +32,8 @@ class Entry:
     install: str
     rough: str
     flat: str
+    has_viewer: bool = False
+    app: str = ""
     film_needs: tuple[str, ...] = ("graphics", "encoder")
 
     @property
@@ -51,6 +55,7 @@ SIMULATORS = {
         install="pip install 'go1_sweep[mjlab]'",
         rough="Mjlab-Velocity-Rough-Unitree-Go1",
         flat="Mjlab-Velocity-Flat-Unitree-Go1",
+        has_viewer=True,
     ),
     "isaaclab": Entry(
         module="go1_sweep.simulators.isaaclab",
@@ -59,6 +64,7 @@ SIMULATORS = {
         install="https://isaac-sim.github.io/IsaacLab",
         rough="Isaac-Velocity-Rough-Unitree-Go1-v0",
         flat="Isaac-Velocity-Flat-Unitree-Go1-v0",
+        app="go1_sweep.simulators.isaaclab_app",
         film_needs=("encoder",),  # whether Isaac Sim or Newton's viewer draws here, they say themselves
     ),
     "fake": Entry(
@@ -73,6 +79,22 @@ SIMULATORS = {
 
 AUTOMATIC = ("isaaclab", "mjlab")
 """What ``simulator: auto`` tries, in this order."""
+
+
+def launch(name: str, device: str, *, draws: bool, **options: Any) -> None:
+    """Start what a simulator rests on; before ``load``, once in a process, and on its main thread.
+
+    Args:
+        name: of the simulator.
+        device: ``cpu``, ``cuda:0``, or ``auto``: what there is.
+        draws: whether this process will be asked for pictures.
+        options: what only this simulator takes.
+
+    Raises:
+        ConfigError: it cannot run here; the message says why.
+    """
+    if app := SIMULATORS[name].app:
+        importlib.import_module(app).launch(device, draws=draws, **options)
 
 
 def load(name: str) -> Simulator:

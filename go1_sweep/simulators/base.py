@@ -2,7 +2,6 @@
 
 Call order for a trial::
 
-    simulator.launch(device, draws=False)                      # once in the process, on its main thread
     config = simulator.load_config(simulator.resolve(task))   # fresh objects, ours to change
     simulator.apply(config, parameters)
     env = simulator.make_env(config, seed, device)             # one env at a time
@@ -20,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import fnmatch
+import gc
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -157,16 +157,10 @@ class Simulator(ABC):
     the task, as all others are.
     """
 
-    def launch(self, device: str, *, draws: bool) -> None:  # noqa: B027
-        """Start what has to run before anything else is asked; here nothing.
-
-        Args:
-            device: ``cpu``, ``cuda:0``, or ``auto``: what there is.
-            draws: whether this process will be asked for pictures.
-
-        Raises:
-            ConfigError: it cannot run here; the message says why.
-        """
+    @property
+    def max_trials(self) -> int | None:
+        """How many trials a process should have at most, one after the other; ``None``: as many as there are."""
+        return None
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -333,10 +327,13 @@ class Simulator(ABC):
         assert not curriculum
 
     def close(self, env: VecEnv) -> None:
-        """Release the environment and the memory that it held."""
+        """Close the env; what it held on the GPU is free when its last reference is gone."""
         close = getattr(env, "close", None)
         if close is not None:
             close()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def levels_on_same_terrain(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import inspect
+import sys
+import types
 import typing
 from typing import Any
 
@@ -26,7 +29,7 @@ def set_entry(root: Any, path: str, value: Any, *, shown: str) -> None:
     for part in parents:
         owner = _entry(owner, part, shown)
     current = _entry(owner, leaf, shown)
-    value = _converted(current, value, _allowed_words(owner, leaf), shown)
+    value = _converted(current, value, _hints(owner, leaf), shown)
     if isinstance(owner, dict):
         owner[leaf] = value
     elif isinstance(owner, list):
@@ -54,29 +57,41 @@ def _names(owner: Any) -> list[str]:
     return [name for name in getattr(owner, "__dict__", {}) if not name.startswith("_")]
 
 
-def _allowed_words(owner: Any, leaf: str) -> tuple[Any, ...]:
+def _hints(owner: Any, leaf: str) -> list[Any]:
+    """The types that a dataclass gives for an entry, those of a union one by one; none where that is not known."""
     if not dataclasses.is_dataclass(owner):
-        return ()
+        return []
+    where = next((each for each in type(owner).__mro__ if leaf in inspect.get_annotations(each)), None)
+    if where is None:
+        return []
+    given = inspect.get_annotations(where)[leaf]
+    alone = types.SimpleNamespace(__annotations__={leaf: given})  # the others may not resolve
     try:
-        hint = typing.get_type_hints(type(owner)).get(leaf)
+        hint = typing.get_type_hints(alone, vars(sys.modules[where.__module__]))[leaf]
     except (NameError, TypeError):
-        return ()
-    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+        return []
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return list(typing.get_args(hint)) if union else [hint]
 
 
-def _converted(current: Any, value: Any, words: tuple[Any, ...], shown: str) -> Any:
+def _converted(current: Any, value: Any, hints: list[Any], shown: str) -> Any:
+    words = [word for hint in hints if typing.get_origin(hint) is typing.Literal for word in typing.get_args(hint)]
     if words and value not in words:
         raise ConfigError(f"{shown} is one of {', '.join(map(str, words))}, not {value!r}")
     if current is None:
-        return value
+        kinds = [hint for hint in hints if hint in (bool, int, float, str)]
+        return _as_kind(kinds[0], value, shown) if len(kinds) == 1 else value
     if isinstance(current, bool | int | float | str) and not isinstance(current, enum.Enum):
-        wanted = type(current)
-        if type(value) is wanted or (wanted is float and type(value) is int):
-            return wanted(value)
-        raise ConfigError(f"{shown} takes {_noun(wanted)} (now {current!r}), not {value!r}")
+        return _as_kind(type(current), value, shown, f" (now {current!r})")
     if isinstance(current, tuple | list) and isinstance(value, list):
         return type(current)(value)
     raise ConfigError(f"{shown} is no single value: name an entry inside it ({', '.join(_names(current)) or 'none'})")
+
+
+def _as_kind(kind: type, value: Any, shown: str, now: str = "") -> Any:
+    if type(value) is kind or (kind is float and type(value) is int):
+        return kind(value)
+    raise ConfigError(f"{shown} takes {_noun(kind)}{now}, not {value!r}")
 
 
 def _noun(kind: type) -> str:

@@ -1,13 +1,11 @@
 """Isaac Lab: 2.3 (PhysX in Isaac Sim 5) and 3.0 (PhysX in Isaac Sim 6, or Newton without it).
 
-Isaac Lab is imported in functions alone: with Isaac Sim ("Kit"), its application has to run before.
+``isaaclab_app`` has launched Isaac Sim ("Kit"), where there is one; Isaac Lab is imported after it, in functions.
 """
 
 from __future__ import annotations
 
-import gc
 import importlib
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
@@ -17,12 +15,16 @@ import torch
 from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 
-from go1_sweep.simulators import isaaclab_release
+from go1_sweep.simulators import isaaclab_app, isaaclab_release
 from go1_sweep.simulators.base import ConfigError, RobotState, Simulator, TaskConfig, levels_on_same_terrain
+from go1_sweep.simulators.managers import velocity_command
 from go1_sweep.simulators.policy_interface import PolicyInterface
 
 CAMERA = (1.8, 1.8, 1.0)
 """Where the camera stands, seen from the robot [m]."""
+
+BLACK_PICTURES = 50
+"""Isaac Sim's renderer gives black ones until it is warm, and for ever where the GPU cannot trace rays."""
 
 
 class IsaacLab(Simulator):
@@ -30,30 +32,20 @@ class IsaacLab(Simulator):
 
     name = "isaaclab"
 
-    def __init__(self) -> None:
-        self._app: Any = None
-        self._physics = ""
+    @property
+    def max_trials(self) -> int | None:
+        """Kit does not give back all that a stage took."""
+        return None if self._launched.kit is None else 20
 
-    def launch(self, device: str, *, draws: bool, physics: str = "auto") -> None:
-        """Launch Isaac Sim, where the physics needs it, and register the tasks.
-
-        Args:
-            device: see ``Simulator.launch``.
-            draws: see there; cameras cost memory, so that training is launched without.
-            physics: ``physx``, ``newton``, or ``auto``: PhysX where Isaac Sim is installed.
-        """
-        why, mend = isaaclab_release.problem(physics)
-        if why:
-            raise ConfigError(f"{why}; mend it: {mend}" if mend else why)
-        self._physics = isaaclab_release.physics(physics)
-        if self._physics == "physx":
-            self._app = _launch_kit("cpu" if device == "cpu" else "cuda:0", draws=draws)
-        importlib.import_module("isaaclab_tasks")
+    @property
+    def _launched(self) -> isaaclab_app.Launched:
+        assert isaaclab_app.launched is not None
+        return isaaclab_app.launched
 
     def versions(self) -> dict[str, str]:
         """The packages that a result depends on, as far as they are installed."""
         packages = ("isaacsim", "newton", "mujoco-warp", "warp-lang", "rsl-rl-lib", "torch", "numpy")
-        found = {"isaaclab": isaaclab_release.release(), "physics": self._physics}
+        found = {"isaaclab": isaaclab_release.release(), "physics": self._launched.physics}
         for package in packages:
             try:
                 found[package] = version(package)
@@ -90,10 +82,10 @@ class IsaacLab(Simulator):
         config.set_seed(seed)
         env_cfg.sim.device = agent_cfg.device = device
         if frame_size:
-            if self._physics == "newton" and not torch.cuda.is_available():
+            if self._launched.physics == "newton" and not torch.cuda.is_available():
                 raise ConfigError("Newton's viewer draws only where there is an NVIDIA GPU: it wants pinned memory")
             _follow_with_camera(env_cfg, frame_size)
-        if self._app is not None:
+        if self._launched.kit is not None:
             _new_stage()
         env = gymnasium.make(config.task_id, cfg=env_cfg, render_mode="rgb_array" if frame_size else None)
         return RslRlVecEnvWrapper(env, clip_actions=agent_cfg.clip_actions)
@@ -108,7 +100,7 @@ class IsaacLab(Simulator):
 
     def robot_state(self, env: VecEnv) -> RobotState:
         """Velocities of the robot's root."""
-        term = _velocity_command(env)
+        term = velocity_command(_unwrapped(env))
         data = term.robot.data
         return RobotState(
             lin_vel=tensor_of(data.root_lin_vel_b).clone(),
@@ -118,7 +110,7 @@ class IsaacLab(Simulator):
 
     def set_command(self, env: VecEnv, command: tuple[float, float, float]) -> None:
         """Overrule the velocity command's own timer and its modes (heading, standing)."""
-        term = _velocity_command(env)
+        term = velocity_command(_unwrapped(env))
         term.is_heading_env[:] = term.is_standing_env[:] = False
         term.time_left[:] = float("inf")
         term.vel_command_b[:] = torch.tensor(command, device=term.device)
@@ -126,15 +118,24 @@ class IsaacLab(Simulator):
     def render(self, env: VecEnv) -> np.ndarray:
         """Isaac Sim's viewport, or the picture of Newton's viewer."""
         unwrapped = _unwrapped(env)
-        recorder = getattr(unwrapped, "video_recorder", None)
-        capture: Any = getattr(recorder, "_capture", None)
-        if hasattr(capture, "update_camera"):  # Newton's; Isaac Sim's camera follows the robot by itself
-            root = tensor_of(_velocity_command(env).robot.data.root_pos_w)[0].tolist()
-            capture.update_camera(tuple(at + off for at, off in zip(root, CAMERA, strict=True)), tuple(root))
-        frame = unwrapped.render()
-        if frame is None:
-            raise RuntimeError("Isaac Lab drew no picture")
-        return frame
+        self._aim(unwrapped)
+        for _ in range(BLACK_PICTURES):
+            frame = unwrapped.render()
+            if frame is not None and frame.any():
+                return frame
+        raise RuntimeError(f"{BLACK_PICTURES} pictures in a row were black: Isaac Lab cannot draw on this machine")
+
+    def _aim(self, unwrapped: Any) -> None:
+        """Look at the first robot; in 2.3 Isaac Sim's camera follows it by itself."""
+        if not isaaclab_release.is_3():
+            return
+        at = tensor_of(velocity_command(unwrapped).robot.data.root_pos_w)[0].tolist()
+        eye = tuple(position + offset for position, offset in zip(at, CAMERA, strict=True))
+        if self._launched.kit is None:
+            unwrapped.video_recorder._capture.update_camera(eye, tuple(at))
+        else:
+            kit = importlib.import_module("isaaclab_physx.renderers.kit_viewport_utils")
+            kit.set_kit_renderer_camera_view(eye, at, unwrapped.cfg.viewer.cam_prim_path)
 
     def interface(self, env: VecEnv, config: TaskConfig) -> PolicyInterface:
         """Read from the env's managers."""
@@ -174,13 +175,6 @@ class IsaacLab(Simulator):
             manager.compute = compute
         unwrapped.common_step_counter = int(curriculum.get("common_step_counter", 0))
 
-    def close(self, env: VecEnv) -> None:
-        """Close the env; what it held on the GPU is free when its last reference is gone."""
-        super().close(env)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
     def _config(self, name: str, entry_point: str) -> Any:
         """A configuration of the registry, by 3.0's presets for the physics and for the rsl_rl that is installed."""
         utils = importlib.import_module("isaaclab_tasks.utils")
@@ -188,7 +182,7 @@ class IsaacLab(Simulator):
         if not isaaclab_release.is_3():
             return config
         hydra = importlib.import_module("isaaclab_tasks.utils.hydra")
-        config = hydra.resolve_presets(config, ("newton_mjwarp",) if self._physics == "newton" else ())
+        config = hydra.resolve_presets(config, ("newton_mjwarp",) if self._launched.physics == "newton" else ())
         if entry_point == "rsl_rl_cfg_entry_point":
             rsl_rl = importlib.import_module("isaaclab_rl.rsl_rl")
             config = rsl_rl.handle_deprecated_rsl_rl_cfg(config, version("rsl-rl-lib"))
@@ -198,14 +192,6 @@ class IsaacLab(Simulator):
 def tensor_of(value: Any) -> torch.Tensor:
     """A tensor of an asset's data; 3.0 has them as Warp arrays, with the tensor as an attribute."""
     return value if isinstance(value, torch.Tensor) else value.torch
-
-
-def _launch_kit(device: str, *, draws: bool) -> Any:
-    """Isaac Sim's application, without a window. It takes over stdout, and handles signals: main thread only."""
-    sys.argv = sys.argv[:1]  # it looks for arguments of its own there
-    from isaaclab.app import AppLauncher  # pyright: ignore[reportMissingImports]
-
-    return AppLauncher(headless=True, enable_cameras=draws, device=device).app
 
 
 def _new_stage() -> None:
@@ -241,15 +227,6 @@ def _actor_groups(agent_cfg: Any) -> list[str]:
 
 def _unwrapped(env: VecEnv) -> Any:
     return cast(Any, env).unwrapped
-
-
-def _velocity_command(env: VecEnv) -> Any:
-    manager = _unwrapped(env).command_manager
-    for name in manager.active_terms:
-        term = manager.get_term(name)
-        if hasattr(term, "vel_command_b"):
-            return term
-    raise ConfigError("the task has no velocity command, so that nothing says how well its robot follows")
 
 
 def _terrain(unwrapped: Any) -> Any:

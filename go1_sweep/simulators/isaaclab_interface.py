@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from go1_sweep.simulators import managers
 from go1_sweep.simulators.base import ConfigError
 from go1_sweep.simulators.isaaclab import tensor_of
+from go1_sweep.simulators.managers import AXES, first_row
 from go1_sweep.simulators.policy_interface import JointAction, ObservationTerm
-
-AXES = ["x", "y", "z"]
 
 
 def observation_terms(env: Any, group: str) -> list[ObservationTerm]:
@@ -47,40 +47,29 @@ def _vector(quantity: str, unit: str) -> Callable[[Any, Any], dict[str, Any]]:
 
 
 def _joint_positions(env: Any, cfg: Any) -> dict[str, Any]:
-    return _of_joints(env, cfg, "joint positions", "rad", lambda data: data.default_joint_pos)
+    return managers.of_joints(env, cfg, "joint positions", "rad", lambda data: tensor_of(data.default_joint_pos))
 
 
 def _joint_velocities(env: Any, cfg: Any) -> dict[str, Any]:
-    return _of_joints(env, cfg, "joint velocities", "rad/s", lambda data: data.default_joint_vel)
+    return managers.of_joints(env, cfg, "joint velocities", "rad/s", lambda data: tensor_of(data.default_joint_vel))
 
 
 def _last_action(env: Any, cfg: Any) -> dict[str, Any]:
-    names = [joint.name for joint in joint_actions(env)]
-    return {"quantity": "the policy's last output as it was; 0 before the first", "unit": "", "parts": names}
+    return managers.last_action([joint.name for joint in joint_actions(env)])
 
 
 def _command(env: Any, cfg: Any) -> dict[str, Any]:
-    return {
-        "quantity": "commanded velocity in the base frame",
-        "unit": "m/s, m/s, rad/s",
-        "parts": ["forward", "left", "turn left"],
-    }
+    return managers.COMMAND
 
 
 def _height_scan(env: Any, cfg: Any) -> dict[str, Any]:
     pattern = env.scene.sensors[cfg.params["sensor_cfg"].name].cfg.pattern_cfg
-    starts, _ = pattern.func(pattern, "cpu")
-    return {
-        "quantity": "height of the scanner above the ground, at points x forward and y left of the base [m]",
-        "unit": "m",
-        "parts": [f"x={x:+.2f} y={y:+.2f}" for x, y, _ in starts.tolist()],
-        "offset": [cfg.params.get("offset", 0.5)] * len(starts),
-    }
+    points, _ = pattern.func(pattern, "cpu")
+    return managers.height_scan(points, cfg.params.get("offset", 0.5))
 
 
 def _undescribed(env: Any, cfg: Any) -> dict[str, Any]:
-    function = getattr(cfg.func, "__name__", type(cfg.func).__name__)
-    return {"quantity": f"what Isaac Lab's {function} gives", "unit": "", "parts": []}
+    return managers.undescribed("Isaac Lab", cfg.func)
 
 
 DESCRIBED: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
@@ -94,16 +83,6 @@ DESCRIBED: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
     "height_scan": _height_scan,
 }
 """By the name of the function in ``isaaclab.envs.mdp``."""
-
-
-def _of_joints(env: Any, cfg: Any, quantity: str, unit: str, default: Callable[[Any], Any]) -> dict[str, Any]:
-    """A quantity of the joints that the term observes, relative to its default, shape (num_envs, num_joints)."""
-    asset = cfg.params.get("asset_cfg")
-    robot = env.scene[asset.name if asset else "robot"]
-    given = asset.joint_ids if asset else slice(None)
-    ids = list(range(robot.num_joints))[given] if isinstance(given, slice) else [int(i) for i in given]
-    parts, offset = [robot.joint_names[i] for i in ids], tensor_of(default(robot.data))[0, ids].tolist()
-    return {"quantity": quantity, "unit": unit, "parts": parts, "offset": offset}
 
 
 def joint_actions(env: Any) -> list[JointAction]:
@@ -120,7 +99,7 @@ def joint_actions(env: Any) -> list[JointAction]:
             raise ConfigError(f"the action '{term_name}' is no target of joint positions, and only those are exported")
         robot = env.scene[term.cfg.asset_name]
         gains = _gains(robot)
-        scales, offsets = _first_row(term._scale, term), _first_row(term._offset, term)
+        scales, offsets = first_row(term._scale, term), first_row(term._offset, term)
         for i, joint in enumerate(term._joint_names):
             stiffness, damping = gains.get(joint, (None, None))
             joints.append(
@@ -145,8 +124,3 @@ def _gains(robot: Any) -> dict[str, tuple[float, float]]:
         rows = (tensor_of(actuator.stiffness)[0].tolist(), tensor_of(actuator.damping)[0].tolist())
         gains |= dict(zip(actuator.joint_names, zip(*rows, strict=True), strict=True))
     return gains
-
-
-def _first_row(value: torch.Tensor | float, term: Any) -> list[float]:
-    """The value of the first env for each joint, from one for all or one per env and joint."""
-    return torch.as_tensor(value).cpu().broadcast_to(term.num_envs, term.action_dim)[0].tolist()

@@ -44,6 +44,8 @@ def physics(wanted: str = "auto") -> str:
 
 def problem(wanted: str = "auto") -> tuple[str, str]:
     """What is missing for physics, and the command that installs it; empty where nothing is."""
+    if not release():
+        return "Isaac Lab is not installed in this interpreter", "see https://isaac-sim.github.io/IsaacLab"
     name = f"Isaac Lab {release()} found"
     if physics(wanted) == "newton":
         if not is_3():

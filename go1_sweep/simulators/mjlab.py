@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -17,7 +16,6 @@ import torch
 from mjlab.envs import ManagerBasedRlEnv
 from mjlab.rl import MjlabOnPolicyRunner, RslRlVecEnvWrapper
 from mjlab.tasks import registry
-from mjlab.tasks.velocity.mdp import UniformVelocityCommand
 from mjlab.viewer import NativeMujocoViewer, ViserPlayViewer
 from mjlab.viewer.base import BaseViewer, EnvProtocol, PolicyProtocol
 from rsl_rl.env import VecEnv
@@ -26,12 +24,12 @@ from viser import ViserServer
 
 from go1_sweep.simulators.base import (
     Actor,
-    ConfigError,
     RobotState,
     Simulator,
     TaskConfig,
     levels_on_same_terrain,
 )
+from go1_sweep.simulators.managers import velocity_command
 from go1_sweep.simulators.mjlab_interface import joint_actions, observation_terms
 from go1_sweep.simulators.policy_interface import PolicyInterface
 
@@ -90,13 +88,13 @@ class Mjlab(Simulator):
 
     def robot_state(self, env: VecEnv) -> RobotState:
         """Velocities of the robot's root."""
-        term = _velocity_command(env)
+        term = velocity_command(_unwrapped(env))
         data = term.robot.data
         return RobotState(data.root_link_lin_vel_b, data.root_link_ang_vel_b, term.vel_command_b.clone())
 
     def set_command(self, env: VecEnv, command: tuple[float, float, float]) -> None:
         """Overrule the velocity command's own timer and its modes (heading, standing, world frame)."""
-        term = _velocity_command(env)
+        term = velocity_command(_unwrapped(env))
         for mode in (term.is_heading_env, term.is_standing_env, term.is_world_env, term.is_forward_env):
             mode[:] = False
         term.time_left[:] = float("inf")
@@ -169,25 +167,9 @@ class Mjlab(Simulator):
         unwrapped.reset()
         unwrapped.common_step_counter = steps
 
-    def close(self, env: VecEnv) -> None:
-        """Close the env; what it held on the GPU is free when its last reference is gone."""
-        super().close(env)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
 
 def _unwrapped(env: VecEnv) -> ManagerBasedRlEnv:
     return cast(RslRlVecEnvWrapper, env).unwrapped
-
-
-def _velocity_command(env: VecEnv) -> UniformVelocityCommand:
-    manager = _unwrapped(env).command_manager
-    for name in manager.active_terms:
-        term = manager.get_term(name)
-        if isinstance(term, UniformVelocityCommand):
-            return term
-    raise ConfigError("the task has no velocity command, so that nothing says how well its robot follows")
 
 
 @contextlib.contextmanager

@@ -7,15 +7,14 @@ from typing import Any, cast
 
 import mujoco
 import torch
-from mjlab.entity import Entity
 from mjlab.envs import ManagerBasedRlEnv, mdp
 from mjlab.envs.mdp.actions import JointPositionAction
 from mjlab.managers.observation_manager import ObservationTermCfg
 
+from go1_sweep.simulators import managers
 from go1_sweep.simulators.base import ConfigError
+from go1_sweep.simulators.managers import AXES, first_row
 from go1_sweep.simulators.policy_interface import JointAction, ObservationTerm
-
-AXES = ["x", "y", "z"]
 
 
 def observation_terms(env: ManagerBasedRlEnv, group: str) -> list[ObservationTerm]:
@@ -56,40 +55,29 @@ def _gravity(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
 
 
 def _joint_positions(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
-    return _of_joints(env, cfg, "joint positions", "rad", lambda data: data.default_joint_pos)
+    return managers.of_joints(env, cfg, "joint positions", "rad", lambda data: data.default_joint_pos)
 
 
 def _joint_velocities(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
-    return _of_joints(env, cfg, "joint velocities", "rad/s", lambda data: data.default_joint_vel)
+    return managers.of_joints(env, cfg, "joint velocities", "rad/s", lambda data: data.default_joint_vel)
 
 
 def _last_action(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
-    names = [joint.name for joint in joint_actions(env)]
-    return {"quantity": "the policy's last output as it was; 0 before the first", "unit": "", "parts": names}
+    return managers.last_action([joint.name for joint in joint_actions(env)])
 
 
 def _command(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
-    return {
-        "quantity": "commanded velocity in the base frame",
-        "unit": "m/s, m/s, rad/s",
-        "parts": ["forward", "left", "turn left"],
-    }
+    return managers.COMMAND
 
 
 def _height_scan(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
     sensor = env.scene[cfg.params["sensor_name"]]
-    offsets, _ = sensor.cfg.pattern.generate_rays(env.sim.mj_model, "cpu")
-    return {
-        "quantity": "height of the base above the ground, at points x forward and y left of it [m]",
-        "unit": "m",
-        "parts": [f"x={x:+.2f} y={y:+.2f}" for x, y, _ in offsets.tolist()],
-        "offset": [cfg.params.get("offset", 0.0)] * len(offsets),
-    }
+    points, _ = sensor.cfg.pattern.generate_rays(env.sim.mj_model, "cpu")
+    return managers.height_scan(points, cfg.params.get("offset", 0.0))
 
 
 def _undescribed(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
-    function = getattr(cfg.func, "__name__", type(cfg.func).__name__)
-    return {"quantity": f"what mjlab's {function} gives", "unit": "", "parts": []}
+    return managers.undescribed("mjlab", cfg.func)
 
 
 DESCRIBED: dict[Any, Callable[[ManagerBasedRlEnv, ObservationTermCfg], dict[str, Any]]] = {
@@ -101,18 +89,6 @@ DESCRIBED: dict[Any, Callable[[ManagerBasedRlEnv, ObservationTermCfg], dict[str,
     mdp.generated_commands: _command,
     mdp.height_scan: _height_scan,
 }
-
-
-def _of_joints(
-    env: ManagerBasedRlEnv, cfg: ObservationTermCfg, quantity: str, unit: str, default: Callable[[Any], torch.Tensor]
-) -> dict[str, Any]:
-    """A quantity of the joints that the term observes, relative to its default, shape (num_envs, num_joints)."""
-    asset = cfg.params.get("asset_cfg")
-    robot: Entity = env.scene[asset.name if asset else "robot"]
-    given = asset.joint_ids if asset else slice(None)
-    ids = list(range(robot.num_joints))[given] if isinstance(given, slice) else [int(i) for i in given]
-    parts, offset = [robot.joint_names[i] for i in ids], default(robot.data)[0, ids].tolist()
-    return {"quantity": quantity, "unit": unit, "parts": parts, "offset": offset}
 
 
 def joint_actions(env: ManagerBasedRlEnv) -> list[JointAction]:
@@ -129,7 +105,7 @@ def joint_actions(env: ManagerBasedRlEnv) -> list[JointAction]:
             raise ConfigError(f"the action '{term_name}' is no target of joint positions, and only those are exported")
         robot = env.scene[term.cfg.entity_name]
         actuators = {actuator.target.split("/")[-1]: actuator.id for actuator in robot.spec.actuators}
-        scales, offsets = _first_row(term.scale, term), _first_row(term.offset, term)
+        scales, offsets = first_row(term.scale, term), first_row(term.offset, term)
         for i, joint in enumerate(term.target_names):
             actuator = actuators[joint]
             joints.append(
@@ -143,8 +119,3 @@ def joint_actions(env: ManagerBasedRlEnv) -> list[JointAction]:
                 )
             )
     return joints
-
-
-def _first_row(value: torch.Tensor | float, term: JointPositionAction) -> list[float]:
-    """The value of the first env for each joint, from one for all or one per env and joint."""
-    return torch.as_tensor(value).cpu().broadcast_to(term.num_envs, term.action_dim)[0].tolist()

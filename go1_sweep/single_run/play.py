@@ -15,7 +15,7 @@ from go1_sweep.finalists import Trained
 from go1_sweep.paths import PlayPaths, shown
 from go1_sweep.simulators import SIMULATORS
 from go1_sweep.single_run import folders
-from go1_sweep.single_run.single_worker import gl_of, viewer_of, why_on_cpu, worker_spec
+from go1_sweep.single_run.single_worker import gl_of, require_viewer, viewer_of, why_on_cpu, worker_spec
 from go1_sweep.spec import simulator_spec
 from go1_sweep.terminal import Terminal
 from go1_sweep.worker.lookup import find_simulator
@@ -112,6 +112,8 @@ def _trained(file: Path) -> Trained | None:
 def _play(file: Path, wanted: Wanted, terminal: Terminal) -> None:
     trained = finalists.trained(file, wanted.task)
     simulator = find_simulator(wanted.simulator or trained.simulator, lambda name: wanted.python)
+    if wanted.gui:
+        require_viewer(simulator)
     settings = simulator_spec(simulator, wanted.python, wanted.physics)
     spec = worker_spec(simulator, settings, wanted.device)
     if wanted.gui:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from go1_sweep import protocol
 from go1_sweep.errors import BadInput, UserError
+from go1_sweep.simulators import SIMULATORS
 from go1_sweep.spec import SimulatorSpec
 from go1_sweep.worker.probing import probe
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
@@ -69,6 +70,16 @@ def working(spec: WorkerSpec, log: Path, *, gl: str = "disable") -> Iterator[tup
         raise UserError(f"{failure}{worker.last_words()}") from None
     finally:
         worker.close()
+
+
+def require_viewer(simulator: str) -> None:
+    """Look whether it can show anything.
+
+    Raises:
+        BadInput: it cannot.
+    """
+    if not SIMULATORS[simulator].has_viewer:
+        raise BadInput(f"--gui: the simulator {simulator} has no viewer here")
 
 
 def viewer_of(gui: bool) -> str:

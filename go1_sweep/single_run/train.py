@@ -19,7 +19,15 @@ from go1_sweep.finalists import trained
 from go1_sweep.paths import TrialPaths, shown
 from go1_sweep.single_run.folders import checkpoint_at, new_run
 from go1_sweep.single_run.progress_line import GIB, ProgressLine
-from go1_sweep.single_run.single_worker import STALL_TIMEOUT, gl_of, viewer_of, why_on_cpu, worker_spec, working
+from go1_sweep.single_run.single_worker import (
+    STALL_TIMEOUT,
+    gl_of,
+    require_viewer,
+    viewer_of,
+    why_on_cpu,
+    worker_spec,
+    working,
+)
 from go1_sweep.single_run.train_plan import Plan, Questions, Wanted, plan
 from go1_sweep.spec import simulator_spec
 from go1_sweep.wording import opened_at
@@ -46,6 +54,8 @@ def train(wanted: Wanted, console: Console) -> None:
         named = trained(checkpoint_at(wanted.checkpoint).absolute(), wanted.task) if wanted.checkpoint else None
         wanted_simulator = wanted.simulator or (named.simulator if named else "auto")
         simulator = find_simulator(wanted_simulator, lambda name: wanted.python)
+        if wanted.gui:
+            require_viewer(simulator)
         spec = worker_spec(simulator, simulator_spec(simulator, wanted.python, wanted.physics), wanted.device)
         with (
             tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,

@@ -176,11 +176,9 @@ def _of_checkpoint(file: Path, wanted: Wanted) -> Source:
 
 
 def _settings(of: Spec | None, simulator: str, wanted: Wanted) -> SimulatorSpec:
-    """Of the simulator: the sweep's, on an interpreter that is named now if one is."""
-    if of is None:
-        return simulator_spec(simulator, wanted.python, wanted.physics)
-    settings = of.of_simulator(simulator)
-    return settings.model_copy(update={"python": wanted.python}) if wanted.python else settings
+    """Of the simulator: those that are named now, or else the sweep's."""
+    named = simulator_spec(simulator, wanted.python, wanted.physics)
+    return of.of_simulator(simulator).model_copy(update=named.model_dump(exclude_defaults=True)) if of else named
 
 
 def _sweep_of(file: Path, digest: str) -> tuple[SweepPaths | None, str]:

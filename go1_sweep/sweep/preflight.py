@@ -13,9 +13,6 @@ from go1_sweep.spec import Spec
 from go1_sweep.worker.lookup import find_simulator
 from go1_sweep.worker.process import WorkerFailed, WorkerSpec
 
-TIMEOUT = 180.0
-"""Seconds for the simulator's imports; 18 were seen on a busy GPU host."""
-
 
 @dataclass(frozen=True)
 class Preflight:
@@ -62,14 +59,14 @@ def _settings(spec: Spec) -> list[tuple[str, dict[str, Value]]]:
 
 def _ask(spec: Spec, parameters: list[dict[str, Value]], log: Path) -> tuple[protocol.Hello, protocol.Checked]:
     try:
-        settings = spec.of_simulator(spec.simulator)
-        worker = WorkerSpec(spec.simulator, settings.python, "cpu", 1, TIMEOUT, settings.launch).start(log)
+        settings, timeout = spec.of_simulator(spec.simulator), spec.resources.stall_timeout
+        worker = WorkerSpec(spec.simulator, settings.python, "cpu", 1, timeout, settings.launch).start(log)
     except WorkerFailed as failure:
         raise BadInput(str(failure)) from None
     try:
-        hello = worker.greeted(TIMEOUT)
+        hello = worker.greeted(timeout)
         worker.send(protocol.Check(spec.task, parameters))
-        checked = worker.receive(TIMEOUT)
+        checked = worker.receive(timeout)
         if not isinstance(checked, protocol.Checked):
             raise WorkerFailed(f"the simulator worker answered {checked}")
         return hello, checked

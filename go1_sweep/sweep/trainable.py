@@ -42,6 +42,7 @@ class TrialActor(tune.Trainable):
         self._worker: WorkerProcess | None = None
         self._worker_is_on: str | None = None
         """The trial that the worker trains; another than ours after Tune stopped that one."""
+        self._max_trials: int | None = None
         self._worker_memory: list[int] = []
         """What the worker held when each of its trials began [bytes]."""
         self._gpu = ",".join(map(str, ray.get_gpu_ids()))
@@ -90,7 +91,9 @@ class TrialActor(tune.Trainable):
             log.write_text(f"The warm worker was replaced: {problem}\n", encoding="utf-8")
         if self._worker is None:
             self._worker = self._spec.start(log)
-            self._receive(protocol.Hello)
+            hello = self._receive(protocol.Hello)
+            assert isinstance(hello, protocol.Hello)
+            self._max_trials = self._spec.max_trials or hello.max_trials
             self._tell(self._train)
             self._note(self._receive(protocol.Started))
         self._worker.log_to(log)
@@ -99,8 +102,8 @@ class TrialActor(tune.Trainable):
     def _switch(self) -> str:
         """Move the warm worker to the new trial; what is wrong with it, if so, is not the new trial's fault."""
         assert self._worker is not None
-        if len(self._worker_memory) == self._spec.max_trials:
-            return f"it had {self._spec.max_trials} trials"
+        if len(self._worker_memory) == self._max_trials:
+            return f"it had {self._max_trials} trials"
         try:
             if self._worker_is_on is not None:
                 self._tell(protocol.Stop(self._worker_is_on))

@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from go1_sweep import protocol, simulators
 from go1_sweep.errors import one_line
@@ -21,9 +22,10 @@ def main(arguments: list[str]) -> None:
     guard(int(incoming), int(outgoing))
     faulthandler.enable()
     link = Link(int(incoming), int(outgoing))
-    simulator = _launched(name, wanted, launch)
+    _launch(name, wanted, json.loads(launch))
+    simulator = simulators.load(name)
     device = _device(wanted)
-    link.send(protocol.Hello(protocol.VERSION, simulator.versions(), device))
+    link.send(protocol.Hello(protocol.VERSION, simulator.versions(), device, simulator.max_trials))
     while True:
         message = link.receive()
         match message:
@@ -45,16 +47,16 @@ def main(arguments: list[str]) -> None:
                 raise protocol.ProtocolError(f"not for a worker: {message}")
 
 
-def _launched(name: str, wanted: str, launch: str) -> simulators.Simulator:
-    """The simulator; where it cannot run here, the process ends with the reason as its last words."""
-    from go1_sweep.simulators.base import ConfigError
+def _launch(name: str, device: str, options: dict[str, Any]) -> None:
+    """Start what the simulator rests on; where it cannot run here, the process ends with the reason as last words."""
+    from go1_sweep.simulators.entries import ConfigError
 
-    simulator = simulators.load(name)
     try:
-        simulator.launch(wanted, **json.loads(launch))
+        simulators.launch(name, device, **options)
     except ConfigError as error:
         raise SystemExit(str(error)) from None
-    return simulator
+    faulthandler.disable()  # Isaac Sim's launcher took over SIGSEGV, and would hang in it
+    faulthandler.enable()
 
 
 def _memory() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shlex
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -52,21 +52,22 @@ def interpreter(python: str | None) -> Interpreter:
     """
     if python is None:
         return Interpreter(sys.executable)
-    program, *arguments = (str(Path(part).expanduser()) for part in shlex.split(python))
-    return _of_script(program, arguments or ["-p"]) if program.endswith(".sh") else Interpreter(program)
+    if match := re.fullmatch(r"(.*\.sh)(?: +(-p))? *", python):
+        return _of_script(str(Path(match[1]).expanduser()))
+    return Interpreter(str(Path(python).expanduser()))
 
 
-def _of_script(script: str, arguments: list[str]) -> Interpreter:
+def _of_script(script: str) -> Interpreter:
     given = inherited(is_ours=False)
     said = ""
     try:
         done = subprocess.run(
-            ["bash", script, *arguments, "-c", TELL], env=given, capture_output=True, text=True, timeout=TIMEOUT
+            ["bash", script, "-p", "-c", TELL], env=given, capture_output=True, text=True, timeout=TIMEOUT
         )
         said = (done.stderr.strip().splitlines() or [f"it ended with exit code {done.returncode}"])[-1]
         executable, environment = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.TimeoutExpired, IndexError, ValueError) as error:
-        raise NoInterpreter(f"{script} {shlex.join(arguments)} starts no Python: {said or error}") from None
+        raise NoInterpreter(f"{script} -p starts no Python: {said or error}") from None
     return Interpreter(executable, {key: value for key, value in environment.items() if given.get(key) != value})
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from go1_sweep.errors import BadInput, did_you_mean
 from go1_sweep.simulators import AUTOMATIC, SIMULATORS
+from go1_sweep.worker.probing import probe
 
 
 def find_simulator(name: str, python_of: Callable[[str], str | None]) -> str:
@@ -14,18 +15,30 @@ def find_simulator(name: str, python_of: Callable[[str], str | None]) -> str:
 
     Args:
         name: of a simulator, or ``auto``.
-        python_of: the interpreter that is named for a simulator, if one is: it is taken to have it.
+        python_of: the interpreter that is named for a simulator, if one is; a simulator that is named as well is
+            taken to be there, and says itself what is missing.
 
     Raises:
-        BadInput: it is not installed, or there is none of that name.
+        BadInput: it is not installed, or there is none of that name; or an interpreter cannot be started.
     """
     if name != "auto" and name not in SIMULATORS:
         raise BadInput(f"unknown simulator '{name}'{did_you_mean(name, SIMULATORS)}")
     names = AUTOMATIC if name == "auto" else (name,)
     for each in names:
-        if python_of(each) or importlib.util.find_spec(SIMULATORS[each].requires) is not None:
+        if _has(python_of(each), each, is_named=name != "auto"):
             return each
     install = " or ".join(SIMULATORS[each].install for each in names)
     what = "no simulator" if name == "auto" else f"the simulator {name}"
     not_here = "is installed here" if name == "auto" else "is not installed here"
     raise BadInput(f"{what} {not_here}; install it: {install}")
+
+
+def _has(python: str | None, simulator: str, *, is_named: bool) -> bool:
+    if python is None:
+        return importlib.util.find_spec(SIMULATORS[simulator].requires) is not None
+    if is_named:
+        return True
+    found = probe(python, "isaaclab", "packages")
+    if simulator == "isaaclab":
+        return bool(found["isaaclab"]["release"])
+    return SIMULATORS[simulator].requires in found["packages"]["versions"]

@@ -44,7 +44,7 @@ class WorkerSpec:
         threads: CPU threads for torch.
         stall_timeout: how long it may say nothing [s].
         launch: what only this simulator's ``launch`` takes.
-        max_trials: after so many, one after the other, a fresh process takes over; ``None``: never.
+        max_trials: after so many, one after the other, a fresh process takes over; ``None``: the simulator says.
     """
 
     simulator: str

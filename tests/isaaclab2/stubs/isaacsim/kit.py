@@ -213,12 +213,16 @@ def read_file(path: str) -> tuple[int, int, bytes]:
 
 
 class Annotator:
-    """Of ``omni.replicator``: a picture in which the first robot's joints are bars."""
+    """Of ``omni.replicator``: a picture in which the first robot's joints are bars; nothing until it is warm."""
 
     def attach(self, products: list[tuple[int, int]]) -> None:
         self.size = products[0]
+        self.cold = 3
 
     def get_data(self) -> np.ndarray:
+        if self.cold:
+            self.cold -= 1
+            return np.zeros(0, np.uint8)
         width, height = self.size
         picture = np.zeros((height, width, 4), np.uint8)
         picture[..., 2:] = 255

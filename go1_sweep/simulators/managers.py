@@ -1,0 +1,76 @@
+"""What Isaac Lab's managers, which mjlab has too, say of a policy's input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from go1_sweep.simulators.entries import ConfigError
+
+AXES = ["x", "y", "z"]
+
+COMMAND = {
+    "quantity": "commanded velocity in the base frame",
+    "unit": "m/s, m/s, rad/s",
+    "parts": ["forward", "left", "turn left"],
+}
+"""The description of a velocity command."""
+
+
+def velocity_command(env: Any) -> Any:
+    """The term of an env's command manager that commands a velocity.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for name in env.command_manager.active_terms:
+        term = env.command_manager.get_term(name)
+        if hasattr(term, "vel_command_b"):
+            return term
+    raise ConfigError("the task has no velocity command, so that nothing says how well its robot follows")
+
+
+def last_action(joints: list[str]) -> dict[str, Any]:
+    """The description of the policy's last output."""
+    return {"quantity": "the policy's last output as it was; 0 before the first", "unit": "", "parts": joints}
+
+
+def height_scan(points: torch.Tensor, offset: float) -> dict[str, Any]:
+    """The description of a scan of the ground at points, (number, 3), in the base frame [m]."""
+    return {
+        "quantity": "height of the base above the ground, at points x forward and y left of it [m]",
+        "unit": "m",
+        "parts": [f"x={x:+.2f} y={y:+.2f}" for x, y, _ in points.tolist()],
+        "offset": [offset] * len(points),
+    }
+
+
+def undescribed(simulator: str, function: Any) -> dict[str, Any]:
+    """The description of what a function gives that is not known here."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return {"quantity": f"what {simulator}'s {name} gives", "unit": "", "parts": []}
+
+
+def of_joints(env: Any, cfg: Any, quantity: str, unit: str, default: Callable[[Any], torch.Tensor]) -> dict[str, Any]:
+    """The description of a quantity of the joints that a term observes, relative to its default.
+
+    Args:
+        env: whose term it is.
+        cfg: of the term.
+        quantity: in words.
+        unit: of it.
+        default: takes it from the robot's data, shape (num_envs, num_joints).
+    """
+    asset = cfg.params.get("asset_cfg")
+    robot = env.scene[asset.name if asset else "robot"]
+    given = asset.joint_ids if asset else slice(None)
+    ids = list(range(robot.num_joints))[given] if isinstance(given, slice) else [int(i) for i in given]
+    parts, offset = [robot.joint_names[i] for i in ids], default(robot.data)[0, ids].tolist()
+    return {"quantity": quantity, "unit": unit, "parts": parts, "offset": offset}
+
+
+def first_row(value: torch.Tensor | float, term: Any) -> list[float]:
+    """The value of the first env for each number of an action, from one for all or one per env and number."""
+    return torch.as_tensor(value).cpu().broadcast_to(term.num_envs, term.action_dim)[0].tolist()
