@@ -30,7 +30,8 @@ def find_simulator(name: str, python_of: Callable[[str], str | None]) -> str:
     install = " or ".join(SIMULATORS[each].install for each in names)
     what = "no simulator" if name == "auto" else f"the simulator {name}"
     not_here = "is installed here" if name == "auto" else "is not installed here"
-    raise BadInput(f"{what} {not_here}; install it: {install}")
+    elsewhere = f"name the interpreter that has it (--python; in a sweep file {names[0]}: {{python: PATH}})"
+    raise BadInput(f"{what} {not_here}; install it: {install}; or {elsewhere}")
 
 
 def _has(python: str | None, simulator: str, *, is_named: bool) -> bool:
