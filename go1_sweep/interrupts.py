@@ -27,8 +27,8 @@ def twice(stop: Callable[[], None], say: Callable[[], None]) -> Iterator[None]:
         for number in NUMBERS:  # at once: the second may come before this is done
             signal.signal(number, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        stop()  # before anything is said: who reads it may answer with the second
         threading.Thread(target=say, daemon=True).start()
-        stop()
 
     is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     with _handled_by(first, NUMBERS if is_nohup else (*NUMBERS, signal.SIGHUP)):

@@ -121,6 +121,19 @@ def test_a_terminal_that_hangs_up_ends_training_as_ctrl_c_does(train, tmp_path):
     assert "go on: python -m go1_sweep train" in err
 
 
+def test_a_stop_is_asked_for_before_it_is_said(monkeypatch):
+    done: list[str] = []
+
+    class AtOnce:
+        def __init__(self, target: Callable[[], None], daemon: bool) -> None:
+            self.start = target
+
+    monkeypatch.setattr(interrupts.threading, "Thread", AtOnce)
+    with interrupts.twice(lambda: done.append("stopped"), lambda: done.append("said")):
+        signal.raise_signal(signal.SIGTERM)
+    assert done == ["stopped", "said"]
+
+
 def test_nohup_keeps_training_deaf_to_a_terminal_that_hangs_up(monkeypatch):
     monkeypatch.setattr(signal, "SIGHUP", signal.SIGUSR1)  # pytest itself has a terminal
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

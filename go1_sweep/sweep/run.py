@@ -99,8 +99,10 @@ def _run_trials(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal,
 
     with terminal.live(spec, trials.records, slots.count):
         try:
-            with contextlib.suppress(KeyboardInterrupt), interrupts.twice(trials.interrupt, say):
+            with interrupts.twice(trials.interrupt, say):
                 _fit(spec, paths, trials, slots, scratch)
+        except KeyboardInterrupt:
+            trials.interrupt()  # the second may have come in the middle of the first
         except Exception as error:
             with contextlib.suppress(OSError, StorageInternalError, SQLAlchemyError):
                 trials.abandon(f"the sweep ended with {type(error).__name__}")
