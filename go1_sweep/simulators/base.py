@@ -334,25 +334,3 @@ class Simulator(ABC):
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def levels_on_same_terrain(
-    levels: torch.Tensor, types: torch.Tensor, curriculum: dict[str, torch.Tensor]
-) -> torch.Tensor:
-    """The terrain level of each env, (num_envs,), from a curriculum of perhaps another number of envs.
-
-    Each takes that of an env on the same kind of terrain; where there was none, it keeps its own.
-
-    Args:
-        levels: of the envs now.
-        types: of the envs now.
-        curriculum: with ``terrain_levels`` and ``terrain_types``.
-    """
-    levels = levels.clone()
-    kept_levels, kept_types = curriculum["terrain_levels"].to(levels), curriculum["terrain_types"].to(types)
-    for kind in types.unique():
-        envs = (types == kind).nonzero().flatten()
-        kept = kept_levels[kept_types == kind]
-        if len(kept):
-            levels[envs] = kept[torch.arange(len(envs), device=kept.device) % len(kept)]
-    return levels

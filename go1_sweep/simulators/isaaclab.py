@@ -16,8 +16,8 @@ from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 
 from go1_sweep.simulators import isaaclab_app, isaaclab_release
-from go1_sweep.simulators.base import ConfigError, RobotState, Simulator, TaskConfig, levels_on_same_terrain
-from go1_sweep.simulators.managers import velocity_command
+from go1_sweep.simulators.base import ConfigError, RobotState, Simulator, TaskConfig
+from go1_sweep.simulators.managers import levels_on_same_terrain, velocity_command
 from go1_sweep.simulators.policy_interface import PolicyInterface
 
 CAMERA = (1.8, 1.8, 1.0)

@@ -6,8 +6,6 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from go1_sweep.simulators import managers
 from go1_sweep.simulators.base import ConfigError
 from go1_sweep.simulators.isaaclab import tensor_of
@@ -29,16 +27,7 @@ def observation_terms(env: Any, group: str) -> list[ObservationTerm]:
     )
     for name, shape, cfg in parts:
         describe = described.get(cfg.func, _undescribed)
-        terms.append(
-            ObservationTerm(
-                name=name,
-                size=torch.Size(shape).numel(),
-                clip=None if cfg.clip is None else list(cfg.clip),
-                scale=1.0 if cfg.scale is None else torch.as_tensor(cfg.scale).tolist(),
-                history=max(1, cfg.history_length),
-                **describe(env, cfg),
-            )
-        )
+        terms.append(managers.observation_term(name, shape, cfg, **describe(env, cfg)))
     return terms
 
 

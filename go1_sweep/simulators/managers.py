@@ -1,4 +1,4 @@
-"""What Isaac Lab's managers, which mjlab has too, say of a policy's input."""
+"""What mjlab has of Isaac Lab: managers that say what a policy's input is, and terrain with levels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from go1_sweep.simulators.entries import ConfigError
+from go1_sweep.simulators.policy_interface import ObservationTerm
 
 AXES = ["x", "y", "z"]
 
@@ -17,6 +18,25 @@ COMMAND = {
     "parts": ["forward", "left", "turn left"],
 }
 """The description of a velocity command."""
+
+
+def observation_term(name: str, shape: tuple[int, ...], cfg: Any, **rest: Any) -> ObservationTerm:
+    """A part of a policy's input.
+
+    Args:
+        name: of the term in its manager.
+        shape: of what it gives for one env.
+        cfg: of the term.
+        rest: what its configuration does not say.
+    """
+    return ObservationTerm(
+        name=name,
+        size=torch.Size(shape).numel(),
+        clip=None if cfg.clip is None else list(cfg.clip),
+        scale=1.0 if cfg.scale is None else torch.as_tensor(cfg.scale).tolist(),
+        history=max(1, cfg.history_length),
+        **rest,
+    )
 
 
 def velocity_command(env: Any) -> Any:
@@ -74,3 +94,25 @@ def of_joints(env: Any, cfg: Any, quantity: str, unit: str, default: Callable[[A
 def first_row(value: torch.Tensor | float, term: Any) -> list[float]:
     """The value of the first env for each number of an action, from one for all or one per env and number."""
     return torch.as_tensor(value).cpu().broadcast_to(term.num_envs, term.action_dim)[0].tolist()
+
+
+def levels_on_same_terrain(
+    levels: torch.Tensor, types: torch.Tensor, curriculum: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    """The terrain level of each env, (num_envs,), from a curriculum of perhaps another number of envs.
+
+    Each takes that of an env on the same kind of terrain; where there was none, it keeps its own.
+
+    Args:
+        levels: of the envs now.
+        types: of the envs now.
+        curriculum: with ``terrain_levels`` and ``terrain_types``.
+    """
+    levels = levels.clone()
+    kept_levels, kept_types = curriculum["terrain_levels"].to(levels), curriculum["terrain_types"].to(types)
+    for kind in types.unique():
+        envs = (types == kind).nonzero().flatten()
+        kept = kept_levels[kept_types == kind]
+        if len(kept):
+            levels[envs] = kept[torch.arange(len(envs), device=kept.device) % len(kept)]
+    return levels

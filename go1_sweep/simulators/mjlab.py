@@ -27,9 +27,8 @@ from go1_sweep.simulators.base import (
     RobotState,
     Simulator,
     TaskConfig,
-    levels_on_same_terrain,
 )
-from go1_sweep.simulators.managers import velocity_command
+from go1_sweep.simulators.managers import levels_on_same_terrain, velocity_command
 from go1_sweep.simulators.mjlab_interface import joint_actions, observation_terms
 from go1_sweep.simulators.policy_interface import PolicyInterface
 

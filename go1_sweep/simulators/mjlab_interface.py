@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import mujoco
-import torch
 from mjlab.envs import ManagerBasedRlEnv, mdp
 from mjlab.envs.mdp.actions import JointPositionAction
 from mjlab.managers.observation_manager import ObservationTermCfg
@@ -24,17 +23,8 @@ def observation_terms(env: ManagerBasedRlEnv, group: str) -> list[ObservationTer
     for name, shape in zip(manager.active_terms[group], manager.group_obs_term_dim[group], strict=True):
         cfg = manager.get_term_cfg(group, name)
         describe = DESCRIBED.get(cfg.func, _undescribed)
-        terms.append(
-            ObservationTerm(
-                name=name,
-                size=torch.Size(shape).numel(),
-                clip=None if cfg.clip is None else list(cfg.clip),
-                scale=1.0 if cfg.scale is None else torch.as_tensor(cfg.scale).tolist(),
-                delay=[cfg.delay_min_lag, cfg.delay_max_lag],
-                history=max(1, cfg.history_length),
-                **describe(env, cfg),
-            )
-        )
+        delay = [cfg.delay_min_lag, cfg.delay_max_lag]
+        terms.append(managers.observation_term(name, shape, cfg, delay=delay, **describe(env, cfg)))
     return terms
 
 

@@ -91,11 +91,10 @@ class TrialActor(tune.Trainable):
             log.write_text(f"The warm worker was replaced: {problem}\n", encoding="utf-8")
         if self._worker is None:
             self._worker = self._spec.start(log)
-            hello = self._receive(protocol.Hello)
-            assert isinstance(hello, protocol.Hello)
+            hello = self._worker.greeted(self._spec.stall_timeout)
             self._max_trials = self._spec.max_trials or hello.max_trials
             self._tell(self._train)
-            self._note(self._receive(protocol.Started))
+            self._note(self._worker.receive(self._spec.stall_timeout))
         self._worker.log_to(log)
         self._worker_is_on = self._train.trial
 
@@ -119,19 +118,13 @@ class TrialActor(tune.Trainable):
         return isinstance(message, protocol.Started) and message.trial == self._train.trial
 
     def _note(self, message: protocol.Message) -> None:
-        assert isinstance(message, protocol.Started)
+        if not isinstance(message, protocol.Started):
+            raise WorkerFailed(f"the simulator worker sent {type(message).__name__}, not Started")
         self._worker_memory.append(message.memory)
 
     def _tell(self, message: protocol.Message) -> None:
         assert self._worker is not None
         self._worker.send(message)
-
-    def _receive(self, expected: type[protocol.Message]) -> protocol.Message:
-        assert self._worker is not None
-        message = self._worker.receive(self._spec.stall_timeout)
-        if not isinstance(message, expected):
-            raise WorkerFailed(f"the simulator worker sent {type(message).__name__}, not {expected.__name__}")
-        return message
 
     def _next(self) -> protocol.Report | protocol.Ended:
         assert self._worker is not None

@@ -39,7 +39,6 @@ def _has(python: str | None, simulator: str, *, is_named: bool) -> bool:
         return importlib.util.find_spec(SIMULATORS[simulator].requires) is not None
     if is_named:
         return True
-    found = probe(python, "isaaclab", "packages")
     if simulator == "isaaclab":
-        return bool(found["isaaclab"]["release"])
-    return SIMULATORS[simulator].requires in found["packages"]["versions"]
+        return bool(probe(python, "isaaclab")["isaaclab"]["release"])
+    return SIMULATORS[simulator].requires in probe(python, "packages")["packages"]["versions"]
