@@ -1,6 +1,8 @@
 # Two commands set up everything: `make quickstart` (a real sweep) and `make test`. Both make .venv first.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
 BIN := .venv/bin
+# Test files side by side; most of their time is the start of processes.
+TESTS_AT_ONCE ?= 2
 
 .PHONY: setup quickstart test check bench clean
 
@@ -15,7 +17,7 @@ quickstart: setup
 	$(BIN)/python -m go1_sweep run search_spaces/quickstart.yaml --name quickstart-$$(date +%Y%m%d-%H%M%S)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
