@@ -96,5 +96,6 @@ def captioned(frame: np.ndarray, state: RobotState, seconds: float) -> np.ndarra
     ]
     for y, (name, cells) in enumerate(rows):
         for x, cell in enumerate((name, *cells)):
-            draw.text((line // 2 + x * image.width // 5, line // 2 + y * line), cell, fill="white", font=font)
+            at = (line // 2 + x * image.width // 5, line // 2 + y * line)
+            draw.text(at, cell, fill="white", font=font, stroke_width=1, stroke_fill="black")  # terrain may be white
     return np.asarray(image)

@@ -76,14 +76,14 @@ class Player:
         """In a process of its own: a crash in GL costs the film and nothing else."""
         self.close()  # it cannot draw, and its memory is of no more use
         needs = SIMULATORS[self._spec.simulator].film_needs
-        found = probe(self._spec.python, *needs)
+        found = probe(self._spec.python, *{"graphics", *needs})
         for section in needs:
             if problem := found[section]["problem"]:
                 mend = found[section]["mend"]
                 return protocol.Refused(f"{problem}; mend it: {mend}" if mend else problem)
-        devices = found["graphics"]["devices"] if "graphics" in found else []
-        if device := egl_device(os.environ.get("CUDA_VISIBLE_DEVICES", ""), devices):
-            os.environ["MUJOCO_EGL_DEVICE_ID"] = device  # of this actor, for its workers
+        if device := egl_device(os.environ.get("CUDA_VISIBLE_DEVICES", ""), found["graphics"]["devices"]):
+            # Of this actor, for its workers: MuJoCo reads the first, and Newton's viewer, drawn by pyglet, the second.
+            os.environ["MUJOCO_EGL_DEVICE_ID"] = os.environ["PYGLET_HEADLESS_DEVICE"] = device
         try:
             return self._do(job, tell, "egl")
         finally:
@@ -91,7 +91,7 @@ class Player:
 
 
 def egl_device(assigned: str, cuda_ordinals: list[int | None]) -> str | None:
-    """The EGL device of the GPU that Ray assigned; ``None``: MuJoCo takes the first that works.
+    """The EGL device of the GPU that Ray assigned; ``None``: take the first that works.
 
     EGL does not heed CUDA_VISIBLE_DEVICES, which is how Ray assigns.
 
