@@ -212,12 +212,15 @@ class Ended:
         state: ``completed``, ``failed``, ``infeasible``, ``stopped``, or ``refused``: not as it was asked for,
             such as from a checkpoint that does not fit.
         why: one line for people.
+        progress: without a score where the training diverged: it has none that could be compared.
+        diverged: whether it failed by the parameters it was given, as far as one can tell.
     """
 
     trial: str
     state: str
     why: str
     progress: Progress
+    diverged: bool = False
 
 
 _Question = Check | Checked | Inspect | Inspected

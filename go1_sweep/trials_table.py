@@ -30,6 +30,7 @@ class TrialRecord:
         state: running, then completed, early_stopped, infeasible, failed or interrupted.
         why: why it ended, one line.
         evidence: the last lines of its worker's log, if it failed; not in ``trials.csv``.
+        diverged: whether it failed by its parameters, as far as one can tell; not in ``trials.csv``.
         gpu: the index of its GPU; empty on the CPU and until its first report; not in ``trials.csv``.
     """
 
@@ -40,6 +41,7 @@ class TrialRecord:
     why: str = ""
     progress: Progress = field(default_factory=Progress)
     evidence: list[str] = field(default_factory=list)
+    diverged: bool = False
     gpu: str = ""
 
 
@@ -87,7 +89,7 @@ def write(paths: SweepPaths, records: Collection[TrialRecord], names: Iterable[s
 
 
 def read(paths: SweepPaths) -> list[TrialRecord]:
-    """Read ``trials.csv``: what ``write`` was given, in its order, but for ``evidence`` and ``gpu``.
+    """Read ``trials.csv``: what ``write`` was given, in its order, but for what is not in it.
 
     None before the first trial is drawn. ``train_seconds`` is rounded to the millisecond.
 

@@ -59,8 +59,8 @@ def make(tmp_path):
     return trials
 
 
-def result(state: str, progress: Progress, why: str = "so") -> dict[str, Any]:
-    return {"state": state, "why": why, "evidence": [], "progress": vars(progress)}
+def result(state: str, progress: Progress, why: str = "so", *, diverged: bool = False) -> dict[str, Any]:
+    return {"state": state, "why": why, "evidence": [], "diverged": diverged, "progress": vars(progress)}
 
 
 def at(iterations: int, score: float | None) -> Progress:
@@ -80,11 +80,12 @@ def table(paths: SweepPaths) -> dict[str, dict[str, str]]:
 
 def test_optuna_hears_of_each_state_what_the_table_says(make):
     trials, paths, heard = make()
-    baseline, best, weak, broken, too_large, lost = (trials.draw().trial for _ in range(6))
+    baseline, best, weak, broken, diverged, too_large, lost = (trials.draw().trial for _ in range(7))
     assert trials.report(best, at(3, 2.0))
     assert not trials.report(weak, at(3, 1.0))
     trials.ended(weak, result("running", at(3, 1.0)))
     trials.ended(broken, result("failed", at(2, 0.5), why="exit code 1"))
+    trials.ended(diverged, result("failed", at(2, None), diverged=True))
     trials.ended(too_large, result("infeasible", at(0, None)))
     trials.ended(lost, None)
     assert trials.report(best, at(6, 3.0))
@@ -98,13 +99,15 @@ def test_optuna_hears_of_each_state_what_the_table_says(make):
         best: "COMPLETE",
         weak: "PRUNED",
         broken: "FAIL",
+        diverged: "PRUNED",
         too_large: "PRUNED",
         lost: "FAIL",
     }
     assert study[best].value == 4.0
     assert study[best].intermediate_values == {3: 2.0, 6: 3.0}
     assert study[weak].intermediate_values == {3: 1.0}
-    assert [t for t, frozen in study.items() if any(v > 0 for v in frozen.constraints.values())] == [too_large]
+    violated = {trial: frozen.constraints for trial, frozen in study.items() if frozen.constraints}
+    assert violated == {diverged: {"divergence": 1.0}, too_large: {"memory": 1.0}}
     assert rows[broken]["why"] == "exit code 1"
     assert rows[weak]["iterations"] == "3"
     assert trials_table.best(trials.records.values(), "max") is trials.records[best]

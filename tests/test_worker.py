@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import signal
 import sys
 from dataclasses import asdict
@@ -248,6 +249,15 @@ def group(talk: Talk) -> list[psutil.Process]:
 def test_a_metric_that_becomes_nan_fails_the_trial(talk, tmp_path):
     ended = talk().train(request(tmp_path, metric="Curriculum/level", parameters={"env.level_is_nan_from": 3}))
     assert (ended.state, ended.why) == ("failed", "Curriculum/level was not finite in iteration 3")
+
+
+def test_a_reward_that_explodes_without_a_nan_ends_the_trial_at_once_and_leaves_no_score(talk, tmp_path):
+    exploding = {"env.fault": "explode", "env.fault_iteration": 3}
+    ended = talk().train(request(tmp_path, budget_max=30, parameters=exploding))
+    assert (ended.state, ended.diverged, ended.progress.score) == ("failed", True, None)
+    iteration = ended.progress.iterations
+    assert 3 <= iteration < 8
+    assert re.fullmatch(rf"diverged in iteration {iteration}: \w+ was -?\S+e\+\d+, and \S+ was usual", ended.why)
 
 
 def test_a_stopped_trial_has_as_many_tensorboard_steps_as_rows(talk, tmp_path):

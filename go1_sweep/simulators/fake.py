@@ -26,7 +26,9 @@ from tensordict import TensorDict
 from go1_sweep.simulators.base import RobotState, Simulator, TaskConfig
 from go1_sweep.simulators.policy_interface import JointAction, ObservationTerm, PolicyInterface
 
-Fault = Literal["", "crash", "exit", "raise", "hang", "nan", "inf", "oom", "garbage", "half_line", "slow", "child"]
+Fault = Literal[
+    "", "crash", "exit", "raise", "hang", "nan", "inf", "explode", "oom", "garbage", "half_line", "slow", "child"
+]
 
 
 @dataclass
@@ -151,6 +153,8 @@ class FakeEnv(VecEnv):
         rewards = (self._final_return * learned + noise) / cfg.episode_steps
         if fault in ("nan", "inf") and iteration + 1 >= at:
             rewards = rewards + (math.nan if fault == "nan" else math.inf)
+        if fault == "explode" and iteration + 1 >= at:
+            rewards = rewards * -(30.0 ** (iteration + 2 - at))
         self.episode_length_buf += 1
         time_outs = self.episode_length_buf >= cfg.episode_steps
         falls = (self.episode_length_buf == cfg.fall_step) & (torch.arange(self.num_envs) % 2 == 1)

@@ -12,6 +12,7 @@ from go1_sweep.parameters import Value
 from go1_sweep.paths import BASELINE, SweepPaths
 from go1_sweep.space import draw
 from go1_sweep.spec import Spec
+from go1_sweep.trials_table import TrialRecord
 
 TOLD = {
     "completed": TrialState.COMPLETE,
@@ -19,7 +20,7 @@ TOLD = {
     "infeasible": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
-"""Our state -> Optuna's. An ``interrupted`` trial stays RUNNING: nothing is known of it yet."""
+"""Our state -> Optuna's, but for divergence. An ``interrupted`` trial stays RUNNING: nothing is known of it yet."""
 
 
 class Search:
@@ -57,20 +58,26 @@ class Search:
         """The trial's score at a rung."""
         self._asked[trial_id].report(score, step=rung)
 
-    def tell(self, trial_id: str, state: str, why: str, score: float | None) -> None:
+    def tell(self, record: TrialRecord) -> None:
         """What became of the trial.
 
-        A stopped trial is told without a value: Optuna takes the one reported at its last rung. An
-        infeasible one violates a constraint, which TPE learns from, as it does not from a failure.
+        A stopped trial is told without a value: Optuna takes the one reported at its last rung. One whose
+        parameters are at fault violates a constraint, which TPE learns from, as it does not from a failure.
         """
-        trial = self._asked[trial_id]
-        trial.set_user_attr("state", state)
-        trial.set_user_attr("why", why)
-        if state not in TOLD:
+        trial = self._asked[record.trial]
+        trial.set_user_attr("state", record.state)
+        trial.set_user_attr("why", record.why)
+        if record.state not in TOLD:
             return
-        if state == "infeasible":
+        state, value = TOLD[record.state], None
+        if record.state == "infeasible":
             trial.set_constraint("memory", 1.0)
-        trial.study.tell(trial, score if state == "completed" else None, state=TOLD[state])
+        elif record.diverged:
+            trial.set_constraint("divergence", 1.0)
+            state = TrialState.PRUNED
+        elif record.state == "completed":
+            value = record.progress.score
+        trial.study.tell(trial, value, state=state)
 
     def _keep(self, trial_id: str, trial: Trial) -> str:
         self._asked[trial_id] = trial

@@ -71,11 +71,11 @@ class TrialActor(tune.Trainable):
         if isinstance(message, protocol.Report):
             return self._result("running", "")
         self._worker_is_on = None
+        evidence = []
         if message.state != "completed":  # what it held is not to be trusted by the next trial
             evidence = self._evidence() if message.state == "failed" else []
             self._end_worker()
-            return self._result(message.state, message.why, evidence)
-        return self._result(message.state, message.why)
+        return self._result(message.state, message.why, evidence, diverged=message.diverged)
 
     def cleanup(self) -> None:
         """End the worker; Tune calls this when it gives the actor up."""
@@ -148,12 +148,15 @@ class TrialActor(tune.Trainable):
             self._worker.close()
             self._worker = None
 
-    def _result(self, state: str, why: str, evidence: list[str] | None = None) -> dict[str, Any]:
+    def _result(
+        self, state: str, why: str, evidence: list[str] | None = None, *, diverged: bool = False
+    ) -> dict[str, Any]:
         return {
             "trial": self._train.trial,
             "state": state,
             "why": why,
             "evidence": evidence or [],
+            "diverged": diverged,
             "gpu": self._gpu,
             "progress": dataclasses.asdict(self._progress),
             "done": state != "running",

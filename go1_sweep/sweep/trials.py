@@ -98,11 +98,11 @@ class Trials:
             record.state, record.why = "failed", "its actor died (killed, or its host went down)"
         elif result["state"] != "running":
             record.state, record.why = result["state"], result["why"]
-            record.evidence = result["evidence"]
+            record.evidence, record.diverged = result["evidence"], result["diverged"]
             record.progress = Progress(**result["progress"])
         elif record.state == "running":
             record.state, record.why = "interrupted", INTERRUPTED
-        self._search.tell(trial, record.state, record.why, record.progress.score)
+        self._search.tell(record)
         self._listener.ended(record)
         self._write()
 
@@ -114,7 +114,7 @@ class Trials:
         """The sweep ends now: what is not over was interrupted."""
         for record in self.unfinished:
             record.state, record.why = "interrupted", why
-            self._search.tell(record.trial, record.state, record.why, record.progress.score)
+            self._search.tell(record)
         self._write()
 
     def _write(self) -> None:

@@ -143,4 +143,4 @@ def _unflattened(result: dict[str, Any]) -> dict[str, Any]:
     """Our part of a result, from the flat keys (``progress/score``) that Tune makes of it."""
     names = [field.name for field in dataclasses.fields(protocol.Progress)]
     progress = {name: result[f"progress/{name}"] for name in names}
-    return {**{key: result[key] for key in ("state", "why", "evidence", "gpu")}, "progress": progress}
+    return {**{key: result[key] for key in ("state", "why", "evidence", "diverged", "gpu")}, "progress": progress}

@@ -83,6 +83,8 @@ class TrialLog:
         self._metric = metric
         recent = [float(row[metric]) for row in self._table.kept if row.get(metric)]
         self._recent: collections.deque[float] = collections.deque(recent, maxlen=window)
+        self.kept = self._table.kept
+        """What ``logs.csv`` had up to ``begin``."""
         self.progress = begin
         self.row: dict[str, Any] = {}
         """Of the last iteration."""

@@ -20,6 +20,7 @@ from go1_sweep.paths import TrialPaths, write_atomically
 from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig
 from go1_sweep.trial import torch_settings
 from go1_sweep.trial.checkpoints import PolicyError
+from go1_sweep.trial.divergence import Divergence, is_nan
 from go1_sweep.trial.link import Link
 from go1_sweep.trial.progress import ScalarWriter, TrialLog
 from go1_sweep.trial.resume import infos, read_start, resume
@@ -28,15 +29,13 @@ from go1_sweep.trial.runner import Runner, runner_of
 ENDLESS = 1_000_000_000
 """Iterations asked of ``runner.learn`` where the budget is not counted in them; the hook ends it."""
 
-MUST_BE_FINITE = ("mean_reward", "value_loss", "surrogate_loss", "entropy")
-
 
 class _Over(Exception):
     """Raised out of ``runner.learn`` when the trial is over."""
 
-    def __init__(self, state: str, why: str) -> None:
+    def __init__(self, state: str, why: str, *, diverged: bool = False) -> None:
         super().__init__(why)
-        self.state, self.why = state, why
+        self.state, self.why, self.diverged = state, why, diverged
 
 
 def _stopped() -> _Over:
@@ -56,7 +55,8 @@ def train(simulator: Simulator, request: protocol.Train, device: str, link: Link
             training.close_logs()
         except OSError as error:
             over = _Over("failed", one_line(error))
-        link.send(protocol.Ended(request.trial, over.state, over.why, training.progress))
+        progress = dataclasses.replace(training.progress, score=None) if over.diverged else training.progress
+        link.send(protocol.Ended(request.trial, over.state, over.why, progress, over.diverged))
     finally:
         training.close()
 
@@ -70,6 +70,7 @@ class _Training:
         self._paths = TrialPaths(Path(request.folder))
         self._checkpoints_at = sorted(request.checkpoints_at)
         self._log: TrialLog | None = None
+        self._divergence: Divergence | None = None
         self._env = None
         self._runner: Runner | None = None
         self._writer: ScalarWriter | None = None
@@ -92,7 +93,7 @@ class _Training:
             traceback.print_exc()
             if is_out_of_memory(error):
                 return _Over("infeasible", f"out of memory: {one_line(error)}")
-            return _Over("failed", one_line(error))
+            return _Over("failed", one_line(error), diverged=is_nan(error))
 
     def close_logs(self) -> None:
         """Complete the trial's files."""
@@ -128,6 +129,7 @@ class _Training:
             self._write_config(resolved)  # only now: a checkpoint that is refused leaves its run as it was
         self._writer = ScalarWriter(self._paths.folder, begin.iterations)
         self._log = TrialLog(self._paths, request.metric, request.window, begin)
+        self._divergence = Divergence(self._log.kept)
 
     def _resolved(self, config: TaskConfig) -> dict[str, Any]:
         resolved = {
@@ -177,13 +179,15 @@ class _Training:
             raise _Over("refused", str(error)) from None
 
     def _after_iteration(self, runner: Runner, scalars: dict[str, float], *, is_last: bool) -> None:
-        assert self._log is not None
+        assert self._log is not None and self._divergence is not None
         request = self._request
         env_steps = runner.rsl_rl.cfg["num_steps_per_env"] * runner.rsl_rl.env.num_envs
         broken = self._log.add(scalars, env_steps, runner.kl())
-        for name in (*MUST_BE_FINITE, request.metric):
-            if name in broken:
-                raise _Over("failed", f"{name} was not finite in iteration {self.progress.iterations}")
+        iteration = self.progress.iterations
+        if problem := self._divergence.check(self._log.row, broken):
+            raise _Over("failed", f"diverged in iteration {iteration}: {problem}", diverged=True)
+        if request.metric in broken:
+            raise _Over("failed", f"{request.metric} was not finite in iteration {iteration}")
         used = self.progress.used(request.budget_unit)
         if self._checkpoint_is_due(used) or is_last:
             self._publish(runner.rsl_rl)
