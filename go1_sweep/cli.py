@@ -209,8 +209,11 @@ def _run(options: argparse.Namespace) -> None:
 def _validate(options: argparse.Namespace) -> None:
     spec = _load(options)
     from go1_sweep.sweep.preflight import check
+    from go1_sweep.terminal import Terminal
 
     preflight = check(spec)
+    for warning in preflight.warnings:
+        Terminal().warn(warning)
     print(f"{options.spec}: fine ({preflight.task_id} on {preflight.spec.simulator})")
 
 

@@ -79,12 +79,14 @@ class Checked:
         error: why there is no such task; empty if there is.
         errors: per setting, why it is refused; empty if it is not.
         experiment: the name under which rsl_rl keeps the runs of the task.
+        defaults: the task's own values of the neutral parameters.
     """
 
     task_id: str
     experiment: str
     error: str
     errors: list[str]
+    defaults: dict[str, bool | int | float | str]
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,10 @@ class Terminal:
         self._say(f"  at most   {_cost(trials, plan)}")
         self._say(f"  results   {escape(shown(spec.folder))}")
 
+    def warn(self, text: str) -> None:
+        """What the user may not want, though it can be done."""
+        self._say(f"[bold yellow]warning[/]: {escape(text)}")
+
     def live(self, spec: Spec, records: Mapping[str, TrialRecord], slots: int) -> AbstractContextManager[None]:
         """While entered, a table of the trials below the lines, where stdout is a terminal."""
         return live.shown(self._console, spec, records, slots, self._began)

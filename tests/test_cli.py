@@ -63,6 +63,21 @@ def test_a_parameter_that_the_task_does_not_have_is_refused_with_its_place(sweep
     assert "search.fixed.agent.gamma: agent.gamma: the configuration has no 'gamma' there" in said
 
 
+def test_an_entry_that_is_named_twice_is_refused_before_a_trial_finds_out(sweep, capsys):
+    search = {"trials": 1, "parameters": {"num_envs": {"choice": [8, 16]}}, "fixed": {"env.num_envs": 8}}
+    said = refused(["validate", str(sweep(search=search).file)], capsys)
+    assert "search: env.num_envs and num_envs are the same entry of the configuration: name it one way" in said
+
+
+def test_validate_and_run_warn_of_a_rate_that_is_searched_under_the_adaptive_schedule(sweep, capsys):
+    """The task itself says that its schedule is adaptive: the sweep file does not name it."""
+    warning = "warning: search.parameters.learning_rate: under the adaptive schedule this searches next to nothing."
+    assert cli.main(["validate", str(sweep().file)]) == 0
+    assert warning in capsys.readouterr().out
+    _, out, _ = sweep().run("--dry-run")
+    assert warning in out
+
+
 def test_validate_says_what_the_task_is(sweep, capsys):
     assert cli.main(["validate", str(sweep().file)]) == 0
     assert "Fake-Flat-Unitree-Go1 on fake" in capsys.readouterr().out

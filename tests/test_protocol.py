@@ -18,7 +18,7 @@ POLICY = protocol.Policy("/runs/model_3.pt", "flat", SETTING)
 EXAMPLES = [
     protocol.Hello(1, {"torch": "2.9"}, "cpu", 20),
     protocol.Check("flat", [SETTING, {}]),
-    protocol.Checked("Mjlab-Velocity-Flat", "go1_velocity", "", ["", "no such entry"]),
+    protocol.Checked("Mjlab-Velocity-Flat", "go1_velocity", "", ["", "no such entry"], {"gamma": 0.99}),
     protocol.Train("0001", "/runs/ä", "flat", SETTING, 7, "iterations", 10.0, [1.0, 3], "mean_reward", 20),
     protocol.Started("0001", [], 10**9),
     protocol.Continue("0001"),

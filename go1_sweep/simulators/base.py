@@ -34,7 +34,7 @@ from tensordict import TensorDict
 
 from go1_sweep.errors import did_you_mean
 from go1_sweep.simulators import SIMULATORS
-from go1_sweep.simulators.entries import ConfigError, set_entry
+from go1_sweep.simulators.entries import ConfigError, entry, set_entry
 from go1_sweep.simulators.policy_interface import PolicyInterface
 
 
@@ -214,6 +214,15 @@ class Simulator(ABC):
             if root not in ("env", "agent") or not rest:
                 raise ConfigError(f"{self.name} has no parameter '{name}'{did_you_mean(name, self.paths)}")
             set_entry(getattr(config, root), rest, value, shown=path)
+
+    def parameters(self, config: TaskConfig) -> dict[str, Any]:
+        """What the neutral parameters are in the configuration, as far as it has them as single values."""
+        found = {}
+        for name, path in self.paths.items():
+            root, _, rest = path.partition(".")
+            with contextlib.suppress(ConfigError):
+                found[name] = entry(getattr(config, root), rest)
+        return {name: value for name, value in found.items() if isinstance(value, bool | int | float | str)}
 
     @abstractmethod
     def make_env(

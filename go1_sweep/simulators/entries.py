@@ -16,6 +16,17 @@ class ConfigError(ValueError):
     """The task, or a parameter of it, is not what the simulator has. The message is for the user."""
 
 
+def entry(root: Any, path: str) -> Any:
+    """One entry of a configuration tree (objects, dicts, lists) by its dotted path.
+
+    Raises:
+        ConfigError: there is no such entry.
+    """
+    for part in path.split("."):
+        root = _entry(root, part, path)
+    return root
+
+
 def set_entry(root: Any, path: str, value: Any, *, shown: str) -> None:
     """Set one entry of a configuration tree (objects, dicts, lists) by its dotted path.
 

@@ -10,6 +10,7 @@ from go1_sweep import protocol
 from go1_sweep.errors import BadInput
 from go1_sweep.parameters import Value
 from go1_sweep.spec import Spec
+from go1_sweep.spec_warnings import warnings
 from go1_sweep.worker.lookup import find_simulator
 from go1_sweep.worker.process import WorkerFailed, WorkerSpec
 
@@ -22,11 +23,13 @@ class Preflight:
         spec: with ``simulator`` resolved.
         task_id: the id that the task has in the simulator.
         versions: of the simulator and what it rests on.
+        warnings: about what the spec hardly means.
     """
 
     spec: Spec
     task_id: str
     versions: dict[str, str]
+    warnings: list[str]
 
 
 def check(spec: Spec) -> Preflight:
@@ -44,17 +47,18 @@ def check(spec: Spec) -> Preflight:
     for (where, _), error in zip(settings, checked.errors, strict=True):
         if error:
             raise BadInput(f"{where}: {error} (task {checked.task_id})")
-    return Preflight(spec, checked.task_id, hello.versions)
+    return Preflight(spec, checked.task_id, hello.versions, warnings(spec, checked.defaults))
 
 
 def _settings(spec: Spec) -> list[tuple[str, dict[str, Value]]]:
-    """What is tried on the task's configuration, and where it stands in the sweep file."""
+    """What is tried on the task's configuration, each by itself and together, and where it stands in the file."""
     settings = [("search.fixed." + name, {name: value}) for name, value in spec.search.fixed.items()]
     settings += [("baseline." + name, {name: value}) for name, value in (spec.baseline or {}).items()]
     for name, dimension in spec.space.items():
         where = "search.parameters." + name
         settings += [(where, {name: value}) for value in dimension.distribution.extremes()]
-    return settings
+    always = {name: each.distribution.extremes()[0] for name, each in spec.space.items() if not each.when}
+    return [*settings, ("search", {**spec.search.fixed, **always})]
 
 
 def _ask(spec: Spec, parameters: list[dict[str, Value]], log: Path) -> tuple[protocol.Hello, protocol.Checked]:

@@ -44,6 +44,8 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
         resources = preflight.spec.resources.model_copy(update={"gpus": slots.gpus})
         spec = preflight.spec.model_copy(update={"resources": resources})
         terminal.plan(Plan(spec, preflight.task_id, preflight.versions, slots.count, slots.gpus))
+        for warning in preflight.warnings:
+            terminal.warn(warning)
         if dry_run:
             return
         paths = results.make_folder(spec)

@@ -90,7 +90,7 @@ def _check(simulator: simulators.Simulator, message: protocol.Check) -> protocol
     try:
         task_id = simulator.resolve(message.task)
     except ConfigError as error:
-        return protocol.Checked("", "", str(error), [])
+        return protocol.Checked("", "", str(error), [], {})
     errors = []
     for setting in message.settings:
         try:
@@ -98,7 +98,8 @@ def _check(simulator: simulators.Simulator, message: protocol.Check) -> protocol
             errors.append("")
         except ConfigError as error:
             errors.append(str(error))
-    return protocol.Checked(task_id, simulator.load_config(task_id).agent.experiment_name, "", errors)
+    config = simulator.load_config(task_id)
+    return protocol.Checked(task_id, config.agent.experiment_name, "", errors, simulator.parameters(config))
 
 
 def _inspect(checkpoint: Path) -> protocol.Inspected:

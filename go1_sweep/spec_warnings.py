@@ -1,0 +1,51 @@
+"""What a sweep file may say, and hardly means: said before anything starts, loudly, and no error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from go1_sweep.parameters import Value
+from go1_sweep.space import Space
+from go1_sweep.spec import Spec
+
+SCHEDULE = "schedule"
+
+
+def warnings(spec: Spec, defaults: Mapping[str, Value]) -> list[str]:
+    """Sentences for the user, each with the dotted path that it is about.
+
+    Args:
+        spec: valid.
+        defaults: the task's own values, by neutral name.
+    """
+    found = []
+    if "adaptive" in _schedules(spec, defaults, "learning_rate"):
+        found.append(
+            "search.parameters.learning_rate: under the adaptive schedule this searches next to nothing. rsl_rl moves "
+            "the rate by a factor of 1.5 in every mini-batch, 20 in an iteration, to where the KL divergence is "
+            "desired_kl: what it starts from is forgotten within an iteration. Search the schedule (choice: "
+            "[adaptive, fixed]), the rate with `when: {schedule: fixed}` and desired_kl with `when: {schedule: "
+            "adaptive}`, as search_spaces/flat.yaml does, or fix the schedule (search.fixed: {schedule: fixed})"
+        )
+    if "fixed" in _schedules(spec, defaults, "desired_kl"):
+        found.append(
+            "search.parameters.desired_kl: under the fixed schedule nothing reads it. Give it `when: {schedule: "
+            "adaptive}`, or search the rate instead"
+        )
+    return found
+
+
+def _schedules(spec: Spec, defaults: Mapping[str, Value], parameter: str) -> set[Value]:
+    """The schedules under which the parameter is drawn; none if it is not."""
+    if parameter not in spec.space:
+        return set()
+    if SCHEDULE in spec.space:
+        return _allowed(spec.space, parameter, set(spec.space[SCHEDULE].distribution.extremes()))
+    return {spec.search.fixed.get(SCHEDULE, defaults.get(SCHEDULE, ""))}
+
+
+def _allowed(space: Space, parameter: str, schedules: set[Value]) -> set[Value]:
+    """Of the schedules those under which the parameter exists, by its conditions and those of its conditions."""
+    for parent, values in space[parameter].when.items():
+        schedules = schedules & set(values) if parent == SCHEDULE else _allowed(space, parent, schedules)
+    return schedules
