@@ -34,6 +34,9 @@ NEUTRAL_NAMES = {
 }
 """rsl_rl's tag, of 5 and of 3 -> our column. A tag that is not here is a column under its own name."""
 
+OF_TASKS = {"Curriculum/terrain_levels/mean": "terrain_level", "Curriculum/terrain_levels": "terrain_level"}
+"""Tags of mjlab's and Isaac Lab's tasks -> our column, which only rough has."""
+
 LEFT_OUT = ("Train/mean_reward/time", "Train/mean_episode_length/time", "Perf/total_fps")
 """Tags that say again what another column says."""
 
@@ -101,7 +104,7 @@ class TrialLog:
             The columns that are not finite (NaN or infinite); their cells stay empty.
         """
         row: dict[str, Any] = {
-            NEUTRAL_NAMES.get(tag, tag): value for tag, value in scalars.items() if tag not in LEFT_OUT
+            (NEUTRAL_NAMES | OF_TASKS).get(tag, tag): value for tag, value in scalars.items() if tag not in LEFT_OUT
         }
         seconds = row["collection_seconds"] + row["learning_seconds"]
         row |= {} if kl is None else {"kl": kl}
