@@ -1,15 +1,18 @@
-"""What play says of a checkpoint: figures from episodes, and the file that keeps both."""
+"""What the exam, or play, says of a checkpoint: figures from episodes, and the file that keeps both."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from go1_sweep import exam
 from go1_sweep.paths import write_json
 from go1_sweep.protocol import Episode, Evaluated
 
@@ -19,35 +22,46 @@ class Figures:
     """How a policy did, over some episodes.
 
     Attributes:
+        score: of the exam (see ``exam.py``); ``None`` in play.
         total_reward: mean return of an episode, not discounted.
         length: mean length of an episode [steps].
         lin_vel_rmse: of the horizontal velocity from the commanded one, over all steps [m/s].
         ang_vel_rmse: of the yaw rate from the commanded one, over all steps [rad/s].
-        fall_rate: the part of the episodes that a fall ended.
+        survival_rate: the part of the episodes that no fall ended.
+        cost_of_transport: what the motors put in, over weight times distance; ``None`` where it never moved.
+            Lee et al., "Learning quadrupedal locomotion over challenging terrain", 2020.
+        target_rate: how fast the joints' target positions change, root mean square [rad/s]: small is smooth.
     """
 
+    score: float | None
     total_reward: float
     length: float
     lin_vel_rmse: float
     ang_vel_rmse: float
-    fall_rate: float
+    survival_rate: float
+    cost_of_transport: float | None
+    target_rate: float
 
 
-NAMES = tuple(field.name for field in dataclasses.fields(Figures))
+LEVEL = 0.95
+"""Of every interval."""
+
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A checkpoint in play.
+    """A checkpoint in the exam, or in play.
 
     Attributes:
         trial: whose it is; empty where it is of no sweep.
         checkpoint: the name of its file.
         sha256: of the file.
         roles: why it was evaluated: ``last`` of its trial, ``best`` by its training score, or both.
+        is_exam: whether it was the exam.
         task_id: what was played.
         versions: of what the play rests on.
-        max_length: of an episode [steps].
+        max_length: of an episode, or of the exam [steps].
         step_seconds: that a step stands for [s].
         episodes: by seed of the envs.
     """
@@ -56,6 +70,7 @@ class Evaluation:
     checkpoint: str
     sha256: str
     roles: tuple[str, ...]
+    is_exam: bool
     task_id: str
     versions: dict[str, str]
     max_length: int
@@ -74,22 +89,44 @@ class Evaluation:
 
     def by_seed(self) -> dict[int, Figures]:
         """The figures of each seed."""
-        return {seed: figures(episodes) for seed, episodes in self.episodes.items()}
+        return {seed: figures(episodes, self._exam_steps) for seed, episodes in self.episodes.items()}
 
     def overall(self) -> Figures:
         """The figures of all episodes together."""
-        return figures([episode for episodes in self.episodes.values() for episode in episodes])
+        return figures([episode for episodes in self.episodes.values() for episode in episodes], self._exam_steps)
 
-    def spread(self) -> Figures | None:
-        """The standard deviation of each figure over the seeds (n - 1); ``None`` for one seed."""
-        seeds = list(self.by_seed().values())
-        if len(seeds) < 2:
-            return None
-        return Figures(*(statistics.stdev(getattr(each, name) for each in seeds) for name in NAMES))
+    def intervals(self) -> dict[str, list[float]]:
+        """The interval of each figure; none for less than ten episodes.
+
+        A bootstrap one (percentiles) over the episodes of each seed: how much another draw of noise, pushes and
+        robots would change it.
+        """
+        if self.num_episodes < 10:
+            return {}
+        random = np.random.default_rng(0)
+        drawn = []
+        for episodes in self.episodes.values():
+            picks = random.integers(len(episodes), size=(RESAMPLES, len(episodes)))
+            arrays = _arrays(episodes, self._exam_steps)
+            drawn.append({name: array[picks] for name, array in arrays.items()})
+        resampled = _figures({name: np.concatenate([each[name] for each in drawn], axis=-1) for name in drawn[0]})
+        ends = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+        return {
+            name: [float(end) for end in np.quantile(values, ends)]
+            for name, values in resampled.items()
+            if not np.isnan(values).any()
+        }
+
+    def of_seeds(self, seeds: Iterable[int]) -> Evaluation:
+        """The part of it that these seeds are."""
+        return dataclasses.replace(self, episodes={seed: self.episodes[seed] for seed in seeds})
+
+    @property
+    def _exam_steps(self) -> int | None:
+        return self.max_length if self.is_exam else None
 
     def summary(self) -> dict[str, Any]:
         """What there is to say in a few numbers, for JSON."""
-        spread = self.spread()
         return {
             "trial": self.trial,
             "checkpoint": self.checkpoint,
@@ -97,7 +134,7 @@ class Evaluation:
             "episodes": self.num_episodes,
             "falls": self.num_falls,
             "overall": dataclasses.asdict(self.overall()),
-            "std_over_seeds": dataclasses.asdict(spread) if spread else None,
+            "intervals": self.intervals(),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -105,6 +142,7 @@ class Evaluation:
         return {
             **self.summary(),
             "sha256": self.sha256,
+            "exam": self.is_exam,
             "task_id": self.task_id,
             "versions": self.versions,
             "max_length": self.max_length,
@@ -125,15 +163,22 @@ class Evaluation:
 
 
 def evaluation_of(
-    trial: str, checkpoint: str, sha256: str, answers: dict[int, Evaluated], roles: tuple[str, ...] = ()
+    trial: str,
+    checkpoint: str,
+    sha256: str,
+    answers: dict[int, Evaluated],
+    roles: tuple[str, ...] = (),
+    *,
+    is_exam: bool,
 ) -> Evaluation:
-    """What came of a checkpoint's play: the arguments as in ``Evaluation``, and the worker's answers by seed."""
+    """What came of it: the arguments as in ``Evaluation``, and the worker's answers by seed."""
     first = next(iter(answers.values()))
     return Evaluation(
         trial=trial,
         checkpoint=checkpoint,
         sha256=sha256,
         roles=roles,
+        is_exam=is_exam,
         task_id=first.task_id,
         versions=first.versions,
         max_length=first.max_length,
@@ -151,6 +196,7 @@ def load(path: Path) -> Evaluation | None:
             checkpoint=content["checkpoint"],
             sha256=content["sha256"],
             roles=tuple(content["roles"]),
+            is_exam=content["exam"],
             task_id=content["task_id"],
             versions=content["versions"],
             max_length=content["max_length"],
@@ -161,20 +207,38 @@ def load(path: Path) -> Evaluation | None:
         return None
 
 
-def figures(episodes: list[Episode]) -> Figures:
-    """The figures of some episodes, at least one."""
-    steps = sum(episode.length for episode in episodes)
+def figures(episodes: list[Episode], exam_steps: int | None) -> Figures:
+    """The figures of some episodes, at least one; ``exam_steps``: that the exam lasts, ``None`` in play."""
+    found = {name: float(value) for name, value in _figures(_arrays(episodes, exam_steps)).items()}
+    maybe: dict[str, Any] = {name: None for name, value in found.items() if math.isnan(value)}
+    return Figures(**(found | maybe))
 
-    def rmse(name: str) -> float:
-        return math.sqrt(sum(getattr(episode, name) ** 2 * episode.length for episode in episodes) / steps)
 
-    return Figures(
-        total_reward=statistics.fmean(episode.total_reward for episode in episodes),
-        length=statistics.fmean(episode.length for episode in episodes),
-        lin_vel_rmse=rmse("lin_vel_rmse"),
-        ang_vel_rmse=rmse("ang_vel_rmse"),
-        fall_rate=statistics.fmean(episode.fell for episode in episodes),
-    )
+def _arrays(episodes: list[Episode], exam_steps: int | None) -> dict[str, np.ndarray]:
+    """What the figures are made of, each as an array over the episodes."""
+    arrays = {name: np.array(values, dtype=float) for name, values in _columns(episodes).items()}
+    scores = [exam.robot_score(episode, exam_steps) if exam_steps else math.nan for episode in episodes]
+    return {**arrays, "score": np.array(scores)}
+
+
+def _figures(of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The figures, over the last axis of the arrays; NaN where there is none."""
+    steps = of["length"].sum(axis=-1)
+
+    def over_steps(name: str, power: int = 1) -> np.ndarray:
+        return (of[name] ** power * of["length"]).sum(axis=-1) / steps
+
+    speed = over_steps("speed")
+    return {
+        "score": of["score"].mean(axis=-1),
+        "total_reward": of["total_reward"].mean(axis=-1),
+        "length": of["length"].mean(axis=-1),
+        "lin_vel_rmse": np.sqrt(over_steps("lin_vel_rmse", 2)),
+        "ang_vel_rmse": np.sqrt(over_steps("ang_vel_rmse", 2)),
+        "survival_rate": 1.0 - of["fell"].mean(axis=-1),
+        "cost_of_transport": over_steps("power") / np.where(speed > 0, speed, math.nan),
+        "target_rate": np.sqrt(over_steps("target_rate", 2)),
+    }
 
 
 def _columns(episodes: list[Episode]) -> dict[str, list[Any]]:

@@ -14,7 +14,6 @@ import yaml
 
 from go1_sweep import checkpoint
 from go1_sweep.errors import BadInput
-from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, TrialPaths, shown
 from go1_sweep.protocol import Policy
 from go1_sweep.spec import Spec
@@ -104,17 +103,31 @@ def finalists(records: Iterable[TrialRecord], count: int, mode: str) -> list[Tri
     return [record for record in scored if record.trial == BASELINE] + ranked[:count]
 
 
+@dataclass(frozen=True)
+class Seeds:
+    """Seeds of the envs that policies are judged in; training used none of them.
+
+    Attributes:
+        selecting: the winner is picked by.
+        judging: it is judged by, and the baseline: what it was picked by says too much good of it.
+    """
+
+    selecting: list[int]
+    judging: list[int]
+
+
+def exam_seeds(sweep_seed: int, count: int, taken: Iterable[int | None]) -> Seeds:
+    """So many of each kind."""
+    drawn = evaluation_seeds(sweep_seed, 2 * count, taken)
+    return Seeds(selecting=drawn[:count], judging=drawn[count:])
+
+
 def evaluation_seeds(sweep_seed: int, count: int, taken: Iterable[int | None]) -> list[int]:
-    """Seeds in [0, 2**31) that training did not use: a policy shall not be judged on what it was picked by."""
+    """Seeds in [0, 2**31) that training did not use."""
     used = set(taken)
     digests = (hashlib.sha256(f"{sweep_seed}/evaluation/{i}".encode()).digest() for i in itertools.count())
     drawn = (int.from_bytes(digest[:4], "big") >> 1 for digest in digests)
     return list(itertools.islice((seed for seed in drawn if seed not in used), count))
-
-
-def winner(evaluations: Iterable[Evaluation]) -> Evaluation:
-    """The one, of at least one, with the highest mean return in play; the first among equals."""
-    return max(evaluations, key=lambda evaluation: evaluation.overall().total_reward)
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,14 @@ class Policy:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Play in the play variant: one episode in each env, or a number of steps.
+    """Judge in the exam (see ``exam.py``); or play in the play variant, one episode in each env, or a number of steps.
 
     Attributes:
         num_envs: side by side.
         seed: of the envs.
-        steps: that each env takes, through the ends of its episodes; 0: until it has ended one.
+        steps: of play that each env takes, through the ends of its episodes; 0: until it has ended one.
         trajectories: the ``.npz`` file for what happened in every step; empty: it is not kept.
+        is_exam: whether it is the exam; ``steps`` are 0 then.
     """
 
     policy: Policy
@@ -36,6 +37,7 @@ class Evaluate:
     seed: int
     steps: int
     trajectories: str
+    is_exam: bool
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Episode:
         length: steps.
         lin_vel_rmse: of the horizontal velocity in the base frame from the commanded one [m/s].
         ang_vel_rmse: of the yaw rate from the commanded one [rad/s].
+        speed: mean of the horizontal one [m/s].
+        power: mean of what the motors put in, over the robot's weight [W/N].
+        target_rate: how fast the joints' target positions change, root mean square over steps and joints [rad/s].
         fell: whether a termination ended it that is no time-out.
         cut_off: whether it still went on when the play was over.
         env: its place among the envs.
@@ -56,6 +61,9 @@ class Episode:
     length: int
     lin_vel_rmse: float
     ang_vel_rmse: float
+    speed: float
+    power: float
+    target_rate: float
     fell: bool
     cut_off: bool
     env: int
@@ -68,7 +76,7 @@ class Evaluated:
     Attributes:
         versions: of what the play rests on.
         episodes: by env, and in the order in which they were played.
-        max_length: of an episode, in steps.
+        max_length: of an episode, or of the exam, in steps.
         step_seconds: that a step stands for.
     """
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,8 +27,19 @@ from pydantic_core import ErrorDetails
 
 from go1_sweep import parameters, spec_rules, yaml_file
 from go1_sweep.errors import BadInput, did_you_mean
+from go1_sweep.exam import check_envs
 from go1_sweep.space import DISTRIBUTIONS, Choice, Dimension, Range, Space
-from go1_sweep.spec_values import Baseline, Flag, Gpus, Number, Scalar, Scalars, Whole, Word, section_or_flag
+from go1_sweep.spec_values import (
+    Baseline,
+    Flag,
+    Gpus,
+    Number,
+    Scalar,
+    Scalars,
+    Whole,
+    Word,
+    section_or_flag,
+)
 from go1_sweep.yaml_file import in_yaml
 
 
@@ -102,13 +114,14 @@ Video = Annotated[VideoSpec | None, BeforeValidator(section_or_flag), PlainSeria
 
 
 class FinalSpec(_Section):
-    """The final stage: the ``finalists`` best by training score, and the baseline, are played in ``envs`` envs.
+    """The final stage: the ``finalists`` best by training score, and the baseline, sit the exam in ``envs`` envs.
 
-    With each of ``seeds`` seeds; the winner of that is filmed and exported.
+    With each of ``seeds`` seeds; the winner of that is judged, beside the baseline, with as many others, and is
+    filmed and exported.
     """
 
     finalists: Annotated[Whole, Field(ge=1)] = 3
-    envs: Annotated[Whole, Field(ge=1)] = 50
+    envs: Annotated[Whole, AfterValidator(check_envs)] = 48
     seeds: Annotated[Whole, Field(ge=1)] = 3
     trajectories: Flag = False
     video: Video = VideoSpec()

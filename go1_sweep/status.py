@@ -23,7 +23,7 @@ from go1_sweep.paths import SweepPaths, TrialPaths, shown
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
-from go1_sweep.wording import export_command, in_play, title
+from go1_sweep.wording import export_command, in_exam, title
 
 TAIL_BYTES = 16384
 """Enough of a file of progress for several lines."""
@@ -36,7 +36,7 @@ class Status:
     """A sweep at one moment.
 
     Attributes:
-        phase: running, final_stage (all trials are over, the best are being played), finished, interrupted,
+        phase: running, final_stage (all trials are over, the best sit the exam), finished, interrupted,
             failed (no policy came of it), or died (killed, or ended with an error).
         driver: the process that runs, or ran, the sweep; ``None`` if that is not known.
         elapsed: seconds since it began, or that it took; ``None`` if that is not known.
@@ -186,7 +186,8 @@ def _result(paths: SweepPaths) -> dict[str, Any] | None:
     try:
         result = _json(paths.result.read_bytes())
         for each in (result["winner"], result["baseline"]):
-            _ = each and _played(each)
+            _ = each and _examined(each)
+        _ = result["verdict"] and result["verdict"]["sentence"] + ""
         is_ours = isinstance(result["phase"], str) and isinstance(result["seconds"]["wall"], float)
         return result if is_ours else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -234,13 +235,15 @@ def _outcome(status: Status) -> list[str]:
     winner, baseline = result["winner"], result["baseline"]
     if not winner:
         return [result["no_winner"]]
-    lines = [f"Winner: {_played(winner)}"]
+    lines = [f"Winner: {_examined(winner)}"]
     if baseline and baseline["trial"] != winner["trial"]:
-        lines.append(f"  beside {_played(baseline)}")
+        lines.append(f"  beside {_examined(baseline)}")
+    if result["verdict"]:
+        lines.append(f"  {result['verdict']['sentence']}")
     lines.append(f"  policy {shown(paths.best.onnx)}")
     video = shown(paths.best.video) if result["video"] else f"none: {result['no_video']}"
     return [*lines, f"  video  {video}"]
 
 
-def _played(result: dict[str, Any]) -> str:
-    return f"{title(result['trial'], result['play']['checkpoint'])}: {in_play(result['play'])}"
+def _examined(result: dict[str, Any]) -> str:
+    return f"{title(result['trial'], result['exam']['checkpoint'])}: {in_exam(result['exam'])}"

@@ -17,10 +17,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from go1_sweep import live
 from go1_sweep.console import lasting
 from go1_sweep.evaluation import Evaluation
-from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, shown
-from go1_sweep.spec import FinalSpec, Spec
+from go1_sweep.paths import PolicyPaths, SweepPaths, shown
+from go1_sweep.spec import Spec
 from go1_sweep.trials_table import TrialRecord
-from go1_sweep.wording import COLORS, clock, in_play, number, opened_at, title, value
+from go1_sweep.wording import COLORS, clock, figures_of, in_exam, number, opened_at, title, value
 
 if TYPE_CHECKING:
     from go1_sweep.sweep.final import Outcome
@@ -92,16 +92,15 @@ class Terminal:
         """A sentence for the user."""
         self._event(escape(text))
 
-    def evaluating(self, count: int, final: FinalSpec) -> None:
-        """The final stage begins to play that many checkpoints."""
-        seeds = f" and with each of {final.seeds} seeds" if final.seeds > 1 else ""
-        play = "checkpoints play" if count > 1 else "checkpoint plays"
-        self._event(f"Final: {count} {play} an episode in each of {final.envs} envs{seeds}")
+    def examining(self, purpose: str, count: int, envs: int, seeds: int) -> None:
+        """That many checkpoints begin to sit the exam; the purpose as in "for selection"."""
+        who = "1 checkpoint" if count == 1 else f"{count} checkpoints"
+        self._event(f"Exam for {purpose}: {who} in {envs} envs, {seeds} seed{'s' * (seeds > 1)}")
 
-    def evaluated(self, evaluation: Evaluation) -> None:
-        """A checkpoint has been played."""
+    def examined(self, evaluation: Evaluation) -> None:
+        """A checkpoint has sat the exam."""
         roles = f" ({' and '.join(evaluation.roles)})" if evaluation.roles else ""
-        self._event(f"{title(evaluation.trial, evaluation.checkpoint)}{roles}: {in_play(evaluation.summary())}")
+        self._event(f"{title(evaluation.trial, evaluation.checkpoint)}{roles}: {in_exam(evaluation.summary())}")
 
     def result(self, paths: SweepPaths, result: dict[str, Any], outcome: Outcome | None) -> None:
         """What became of the trials; then the winner, its parameters, its numbers and where everything is."""
@@ -110,9 +109,7 @@ class Terminal:
         if outcome is None:
             return
         winner = result["winner"]
-        won = outcome.winner.trial
-        beaten = "; no trial did better in play" if won == BASELINE else ""
-        self._say(f"[bold]Winner[/]: {title(won)}{beaten}")
+        self._say(f"[bold]Winner[/]: {title(outcome.winner.trial)}")
         for name, setting in winner["parameters"].items():
             self._say(f"  {escape(name)} = {value(setting)}")
         self._say(
@@ -125,7 +122,9 @@ class Terminal:
     def exported(self, paths: PolicyPaths, outcome: Outcome) -> None:
         """How the policy did in play, beside the baseline, and where its files are."""
         winner, beside = outcome.winner, outcome.beside
-        self._figures(winner, *([beside] if beside else []))
+        self._figures("in the exam", winner, *([beside] if beside else []))
+        if outcome.verdict:
+            self._say(f"  [bold]{escape(outcome.verdict.sentence)}[/]")
         self._say(f"  checkpoint {escape(shown(paths.checkpoint))} ({escape(title(winner.trial, winner.checkpoint))})")
         self._say(f"  policy     {escape(shown(paths.onnx))} ({paths.torchscript.name}, {paths.description.name})")
         video = f"none: {outcome.no_video}" if outcome.no_video else shown(paths.video)
@@ -164,7 +163,7 @@ class Terminal:
                 f"  {each.env:>3}{each.total_reward:>10.2f}{each.length:>8}{each.lin_vel_rmse:>12.3f}"
                 f"{each.ang_vel_rmse:>14.3f}  {end}"
             )
-        self._figures(evaluation)
+        self._figures("in play", evaluation)
         self._say(f"  evaluation {escape(shown(file))}")
 
     def filmed(self, video: Path) -> None:
@@ -177,32 +176,19 @@ class Terminal:
             self._event(opened_at(address))
         self._event("Ctrl-C ends it")
 
-    def _figures(self, *evaluations: Evaluation) -> None:
-        """A table of how policies did in play."""
-        self._say(f"  in play    {'return':>14}{'length':>14}{'off by m/s':>15}{'off by rad/s':>15}{'fell':>12}")
-        for evaluation in evaluations:
-            self._say("  " + _row(evaluation))
+    def _figures(self, where: str, *evaluations: Evaluation) -> None:
+        """A table of how policies did: a figure a line, and a column for each policy."""
+        names = [title(each.trial) if each.trial else "the policy" for each in evaluations]
+        self._say(f"  {where:<20}" + "".join(f"{name:>30}" for name in names))
+        rows = zip(*(figures_of(each) for each in evaluations), strict=True)
+        for row in rows:
+            self._say(f"  {row[0][0]:<20}" + "".join(f"{cell:>30}" for _, cell in row))
 
     def _event(self, text: str) -> None:
         self._say(f"[dim]{clock(time.monotonic() - self._began)}[/]  {text}")
 
     def _say(self, text: str) -> None:
         self._console.print(text)
-
-
-def _row(evaluation: Evaluation) -> str:
-    overall, spread = evaluation.overall(), evaluation.spread()
-
-    def cell(name: str, decimals: int) -> str:
-        figure = f"{getattr(overall, name):.{decimals}f}"
-        return figure if spread is None else f"{figure} ± {getattr(spread, name):.{decimals}f}"
-
-    name = title(evaluation.trial) if evaluation.trial else "the policy"
-    fell = f"{evaluation.num_falls} of {evaluation.num_episodes}"
-    return (
-        f"{name:<11}{cell('total_reward', 2):>14}{cell('length', 0):>14}"
-        f"{cell('lin_vel_rmse', 3):>15}{cell('ang_vel_rmse', 3):>15}{fell:>12}"
-    )
 
 
 def _parameters(record: TrialRecord) -> str:

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import BASELINE, shown
 
 COLORS = {
@@ -29,14 +30,42 @@ def export_command(folder: Path) -> str:
     return f"python -m go1_sweep export {shlex.quote(shown(folder))} --out DIR"
 
 
-def in_play(summary: dict[str, Any]) -> str:
-    """How a policy did in play, from the summary of its evaluation."""
+def in_exam(summary: dict[str, Any]) -> str:
+    """How a policy did in the exam, from the summary of its evaluation."""
     overall = summary["overall"]
     return (
-        f"return {overall['total_reward']:.2f}, length {overall['length']:.0f}, "
+        f"score {overall['score']:.3f}, return {overall['total_reward']:.2f}, "
         f"off by {overall['lin_vel_rmse']:.2f} m/s and {overall['ang_vel_rmse']:.2f} rad/s, "
         f"{summary['falls']} of {summary['episodes']} fell"
     )
+
+
+FIGURES = (
+    ("score", "score", ".3f", ""),
+    ("return", "total_reward", ".2f", ""),
+    ("length", "length", ".0f", " steps"),
+    ("off by", "lin_vel_rmse", ".3f", " m/s"),
+    ("off by", "ang_vel_rmse", ".3f", " rad/s"),
+    ("stayed up", "survival_rate", ".1%", ""),
+    ("cost of transport", "cost_of_transport", ".2f", ""),
+    ("targets move", "target_rate", ".2f", " rad/s"),
+)
+"""A figure of an evaluation: what it is called, its attribute, its form, its unit."""
+
+
+def figures_of(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Each figure's name, and what it is, with its interval where there is one."""
+    overall, intervals = evaluation.overall(), evaluation.intervals()
+    found = []
+    for name, attribute, form, unit in FIGURES:
+        if (figure := getattr(overall, attribute)) is None:
+            continue
+        text = f"{figure:{form}}{unit}"
+        if attribute in intervals:
+            low, high = intervals[attribute]
+            text += f" ({low:{form}} to {high:{form}})"
+        found.append((name, text))
+    return found
 
 
 def opened_at(address: str) -> str:

@@ -140,7 +140,7 @@ SMALL: dict[str, Any] = {
     "early_stopping": {"scheduler": "none", "window": 2},
     "resources": {"gpus": 0},
     "baseline": False,
-    "final": {"finalists": 1, "envs": 2, "seeds": 1, "video": False},
+    "final": {"finalists": 1, "envs": 12, "seeds": 1, "video": False},
 }
 
 

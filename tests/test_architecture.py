@@ -14,7 +14,7 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"
 
 DRIVER_ONLY = {"ray", "optuna", "wandb", "sqlalchemy"}
 WORKER_ONLY = {"torch", "rsl_rl", "mjlab", "mujoco", "warp", "tensordict", "isaaclab"}
-SHARED = ("protocol.py", "protocol_jobs.py", "paths.py", "errors.py", "checkpoint.py")
+SHARED = ("protocol.py", "protocol_jobs.py", "paths.py", "errors.py", "checkpoint.py", "exam.py")
 
 
 def imports(module: str) -> set[str]:
@@ -48,7 +48,7 @@ def test_the_driver_imports_neither_torch_nor_a_simulator(module):
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.startswith(("trial/", "simulators/"))])
 def test_the_worker_imports_nothing_of_the_driver(module):
-    allowed = ("protocol", "paths", "errors", "checkpoint", "trial", "simulators")
+    allowed = ("protocol", "paths", "errors", "checkpoint", "exam", "trial", "simulators")
     assert all(name.startswith(allowed) for name in ours(module))
 
 

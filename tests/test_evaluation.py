@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from go1_sweep import checkpoint, evaluation, finalists, spec
+from go1_sweep import checkpoint, evaluation, exam, finalists, spec
 from go1_sweep.errors import BadInput
 from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import BASELINE, SweepPaths
 from go1_sweep.protocol import Episode, Progress
 from go1_sweep.trials_table import TrialRecord
 
-GOOD = Episode(20.0, 1000, 0.2, 0.3, fell=False, cut_off=False, env=0)
-SHORT = Episode(2.0, 250, 0.8, 0.1, fell=True, cut_off=False, env=1)
+GOOD = Episode(20.0, 1000, 0.2, 0.3, 0.5, 0.4, 2.0, fell=False, cut_off=False, env=0)
+SHORT = Episode(2.0, 250, 0.8, 0.1, 0.25, 0.1, 6.0, fell=True, cut_off=False, env=1)
 
 
 def evaluated(trial: str = "0000", checkpoint: str = "model_3.pt", seeds: int = 1, **changes) -> Evaluation:
@@ -28,6 +28,7 @@ def evaluated(trial: str = "0000", checkpoint: str = "model_3.pt", seeds: int = 
         "checkpoint": checkpoint,
         "sha256": "ab",
         "roles": ("last",),
+        "is_exam": True,
         "task_id": "Flat",
         "versions": {"torch": "2.13"},
         "max_length": 1000,
@@ -38,16 +39,48 @@ def evaluated(trial: str = "0000", checkpoint: str = "model_3.pt", seeds: int = 
 
 
 def test_returns_and_lengths_are_means_of_episodes_and_errors_are_over_all_steps():
-    figures = evaluation.figures([GOOD, SHORT])
-    assert (figures.total_reward, figures.length, figures.fall_rate) == (11.0, 625.0, 0.5)
+    figures = evaluation.figures([GOOD, SHORT], None)
+    assert (figures.total_reward, figures.length, figures.survival_rate) == (11.0, 625.0, 0.5)
     assert figures.lin_vel_rmse == pytest.approx(math.sqrt((0.2**2 * 1000 + 0.8**2 * 250) / 1250))
     assert figures.ang_vel_rmse == pytest.approx(math.sqrt((0.3**2 * 1000 + 0.1**2 * 250) / 1250))
+    assert figures.cost_of_transport == pytest.approx((0.4 * 1000 + 0.1 * 250) / (0.5 * 1000 + 0.25 * 250))
+    assert figures.target_rate == pytest.approx(math.sqrt((2.0**2 * 1000 + 6.0**2 * 250) / 1250))
+    assert figures.score is None, "the exam alone has one"
+
+
+def test_the_score_of_the_exam_is_what_its_terms_say_and_a_fall_costs_what_was_left_of_it():
+    good = 0.6 * math.exp(-((0.2 / 0.5) ** 2)) + 0.3 * math.exp(-((0.3 / 0.5) ** 2))
+    good += 0.05 * math.exp(-0.4) + 0.05 * math.exp(-2.0 / 10)
+    short = 0.6 * math.exp(-((0.8 / 0.5) ** 2)) + 0.3 * math.exp(-((0.1 / 0.5) ** 2))
+    short += 0.05 * math.exp(-0.1) + 0.05 * math.exp(-6.0 / 10)
+    assert exam.robot_score(GOOD, 1000) == pytest.approx(good)
+    assert exam.robot_score(SHORT, 1000) == pytest.approx(short / 4)
+    assert evaluated().overall().score == pytest.approx((good + short / 4) / 2)
+
+
+def test_the_exam_gives_each_command_equally_many_robots_and_all_terrain():
+    envs = range(2 * len(exam.COMMANDS) * len(exam.DIFFICULTIES))
+    pairs = [(exam.command_of(env), exam.difficulty_of(env)) for env in envs]
+    assert all(pairs.count(pair) == 2 for pair in pairs)
+    assert sum(term.weight for term in exam.TERMS) == pytest.approx(1)
+    for number in (0, -12, 50):
+        with pytest.raises(ValueError, match="12 commands"):
+            exam.check_envs(number)
+
+
+def test_a_robot_that_never_moved_has_no_cost_of_transport():
+    still = dataclasses.replace(GOOD, speed=0.0)
+    assert evaluation.figures([still], 500).cost_of_transport is None
+    assert "cost_of_transport" not in evaluated(episodes={1: [still] * 12}).intervals()
 
 
 EPISODES = st.builds(
     Episode,
     st.floats(-100, 100),
     st.integers(1, 1000),
+    st.floats(0, 5),
+    st.floats(0, 5),
+    st.floats(0, 5),
     st.floats(0, 5),
     st.floats(0, 5),
     st.booleans(),
@@ -58,21 +91,24 @@ EPISODES = st.builds(
 
 @given(st.lists(EPISODES, min_size=1, max_size=8))
 def test_no_figure_lies_outside_the_range_of_its_episodes(episodes):
-    figures = evaluation.figures(episodes)
-    for name in ("total_reward", "length", "lin_vel_rmse", "ang_vel_rmse"):
+    figures = evaluation.figures(episodes, 1000)
+    assert figures.score is not None
+    assert 0 <= figures.score <= 1
+    for name in ("total_reward", "length", "lin_vel_rmse", "ang_vel_rmse", "target_rate"):
         values = [getattr(episode, name) for episode in episodes]
         slack = 1e-9 * (1 + max(map(abs, values)))
         assert min(values) - slack <= getattr(figures, name) <= max(values) + slack
 
 
-def test_the_spread_is_that_over_the_seeds_and_one_seed_has_none():
-    assert evaluated(seeds=1).spread() is None
-    two = evaluated(episodes={1: [GOOD], 2: [SHORT]})
-    spread = two.spread()
-    assert spread is not None
-    assert two.overall() == evaluation.figures([GOOD, SHORT]), "of all episodes together"
-    assert spread.total_reward == pytest.approx(math.sqrt(((20 - 11) ** 2 + (2 - 11) ** 2) / (2 - 1)))
-    assert (two.num_episodes, two.num_falls) == (2, 1)
+def test_an_interval_holds_its_figure_and_narrows_with_the_robots():
+    assert evaluated(seeds=2).intervals() == {}, "four episodes say nothing of their spread"
+    few, many = (evaluated(episodes={1: [GOOD, SHORT] * n, 2: [SHORT, GOOD] * n}) for n in (6, 60))
+    for name, (low, high) in few.intervals().items():
+        assert low <= getattr(few.overall(), name) <= high
+        narrow = many.intervals()[name]
+        assert narrow[1] - narrow[0] < 0.5 * (high - low)
+    share, error = 0.5, math.sqrt(0.5 * 0.5 / 240)
+    assert many.intervals()["survival_rate"] == pytest.approx([share - 1.96 * error, share + 1.96 * error], abs=0.01)
 
 
 def test_an_evaluation_comes_back_from_its_file_and_another_file_is_none(tmp_path: Path):
@@ -86,12 +122,6 @@ def test_an_evaluation_comes_back_from_its_file_and_another_file_is_none(tmp_pat
         (tmp_path / "other.json").write_text(text)
         assert evaluation.load(tmp_path / "other.json") is None
     assert evaluation.load(tmp_path / "nothing.json") is None
-
-
-def test_the_winner_has_the_highest_mean_return_in_play_whatever_its_rivals_did_in_training():
-    worse, better = evaluated("0000", episodes={1: [SHORT]}), evaluated(BASELINE, episodes={1: [GOOD]})
-    assert finalists.winner([worse, better]) is better
-    assert finalists.winner([better, worse]) is better
 
 
 def record(trial: str, score: float | None, state: str = "completed", seed: int = 1) -> TrialRecord:

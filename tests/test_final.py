@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from conftest import Sweep, start, wait_for, write_sweep
 from go1_sweep import evaluation
 from go1_sweep.paths import PolicyPaths, SweepPaths
 
-FINAL = {"finalists": 2, "envs": 3, "seeds": 2, "video": {"length": 12, "interval": 2}}
+FINAL = {"finalists": 2, "envs": 12, "seeds": 2, "video": {"length": 12, "interval": 2}}
 POLICY = ["README.md", "checkpoint.pt", "evaluation.json", "policy.json", "policy.onnx", "policy.pt"]
 
 
@@ -25,7 +26,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory) -> tuple[SweepPaths, str]:
-    """A whole sweep with a baseline that cannot be beaten in play, though two trials beat it in training."""
+    """A whole sweep whose trials differ in nothing that the exam sees, but for chance."""
     search = {"trials": 3, "parameters": {"learning_rate": {"log_uniform": [1e-3, 3e-3]}}}
     sweep = write_sweep(tmp_path_factory.mktemp("ended"), search=search, baseline=True, final=FINAL)
     code, out, err = sweep.run()
@@ -42,35 +43,46 @@ def test_a_sweep_ends_with_a_policy_its_numbers_and_its_film(ended):
     assert all(f"`{name}`" in readme for name in names(paths.best.folder) if name != "README.md")
 
 
-def test_the_winner_is_the_best_in_play_and_the_result_says_what_the_evaluation_says(ended):
+def test_the_winner_is_the_best_of_the_selection_and_is_judged_beside_the_baseline(ended):
     paths, out = ended
     result, judged = json.loads(paths.result.read_text()), json.loads(paths.best.evaluation.read_text())
-    assert [each["trial"] for each in judged["evaluations"]].count("baseline") == 1
-    assert len(judged["evaluations"]) == 3, "each last checkpoint is its trial's best as well"
-    means = {each["trial"]: each["overall"]["total_reward"] for each in judged["evaluations"]}
-    assert result["winner"]["trial"] == max(means, key=lambda trial: means[trial]) == "baseline"
-    assert result["winner"]["play"] == judged["winner"]
-    assert result["baseline"]["play"] == judged["baseline"]
-    assert result["finalists"] == [{key: each[key] for key in judged["winner"]} for each in judged["evaluations"]]
-    assert "Winner: baseline; no trial did better in play" in out
-    for each in judged["evaluations"]:
-        kept = evaluation.load(paths.trial(each["trial"]).evaluation(Path(each["checkpoint"]).stem))
-        assert kept is not None
-        assert kept.to_json() == each
+    assert len(judged["candidates"]) == 3, "each last checkpoint is its trial's best as well"
+    scores = {each["trial"]: each["overall"]["score"] for each in judged["candidates"]}
+    winner = result["winner"]
+    assert winner["trial"] == judged["winner"]["trial"] == max(scores, key=lambda trial: scores[trial])
+    for name in ("winner", "baseline"):
+        assert result[name]["exam"] == {key: judged[name][key] for key in result[name]["exam"]}
+    assert judged["baseline"]["trial"] == "baseline"
+    assert result["candidates"] == [{key: each[key] for key in winner["exam"]} for each in judged["candidates"]]
+    assert result["verdict"] == judged["verdict"]
+    for text in (result["verdict"]["sentence"], f"Winner: {'' if winner['trial'] == 'baseline' else 'trial '}"):
+        assert text in out
 
 
-def test_the_seeds_of_play_are_none_of_training(ended):
+def test_selection_and_judgement_have_seeds_of_their_own_and_none_of_training(ended):
     paths, _ = ended
     with open(paths.trials_table, newline="") as file:
         trained = {int(row["seed"]) for row in csv.DictReader(file)}
-    played = {
-        seed["seed"] for each in json.loads(paths.best.evaluation.read_text())["evaluations"] for seed in each["seeds"]
-    }
-    assert len(played) == 2
-    assert not played & trained
+    judged = json.loads(paths.best.evaluation.read_text())
+
+    def seeds(*evaluations: dict[str, Any]) -> set[int]:
+        return {seed["seed"] for each in evaluations for seed in each["seeds"]}
+
+    selecting, judging = seeds(*judged["candidates"]), seeds(judged["winner"], judged["baseline"])
+    assert (len(selecting), len(judging), len(selecting | judging | trained)) == (2, 2, 4 + len(trained))
 
 
-def test_a_finished_sweep_is_exported_without_playing_again(ended, tmp_path):
+def test_what_is_kept_beside_a_checkpoint_is_all_that_it_was_examined_in(ended):
+    paths, _ = ended
+    judged = json.loads(paths.best.evaluation.read_text())
+    winner = judged["winner"]
+    kept = evaluation.load(paths.trial(winner["trial"]).evaluation(Path(winner["checkpoint"]).stem))
+    assert kept is not None
+    selected = next(each for each in judged["candidates"] if each["trial"] == winner["trial"])
+    assert kept.to_json()["seeds"] == selected["seeds"] + winner["seeds"]
+
+
+def test_a_finished_sweep_is_exported_without_another_exam(ended, tmp_path):
     paths, _ = ended
     before = {path: path.stat().st_mtime_ns for path in paths.trials.rglob("evaluation_*.json")}
     code, _, err = start("export", str(paths.folder), "--out", str(tmp_path / "out"), "--no_video").finish()
@@ -86,15 +98,16 @@ def test_one_checkpoint_is_exported_with_what_stands_beside_it(ended, tmp_path):
     paths, _ = ended
     result = json.loads(paths.result.read_text())
     code, _, err = start(
-        "export", str(paths.folder / result["winner"]["checkpoint"]), "--out", str(tmp_path / "out"), "--num-envs=2"
+        "export", str(paths.folder / result["winner"]["checkpoint"]), "--out", str(tmp_path / "out"), "--num-envs=24"
     ).finish()
     assert code == 0, err
     assert names(tmp_path / "out") == sorted([*POLICY, "export.log", "video.mp4"])
     judged = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert judged["winner"]["episodes"] == 2 * 2
+    assert judged["winner"]["episodes"] == 24 * 2
+    assert (judged["baseline"], judged["verdict"], judged["candidates"]) == (None, None, [])
     description = json.loads((tmp_path / "out" / "policy.json").read_text())
     origin = [description[key] for key in ("sweep", "trial", "checkpoint")]
-    assert origin == ["sweep", "baseline", Path(result["winner"]["checkpoint"]).name]
+    assert origin == ["sweep", result["winner"]["trial"], Path(result["winner"]["checkpoint"]).name]
 
 
 def test_a_folder_of_rsl_rl_checkpoints_gives_its_newest_by_number(ended, tmp_path):
@@ -104,7 +117,7 @@ def test_a_folder_of_rsl_rl_checkpoints_gives_its_newest_by_number(ended, tmp_pa
     run.mkdir()
     for number in (9, 10):
         (run / f"model_{number}.pt").write_bytes(content if number == 10 else b"")
-    arguments = ("export", str(run), "--task", "flat", "--simulator", "fake", "--num-envs", "2", "--seeds", "1")
+    arguments = ("export", str(run), "--task", "flat", "--simulator", "fake", "--num-envs", "12", "--seeds", "1")
     code, _, err = start(*arguments, "--no-video", "--out", str(tmp_path / "out")).finish()
     assert code == 0, err
     assert json.loads((tmp_path / "out" / "policy.json").read_text())["checkpoint"] == "model_10.pt"
@@ -129,6 +142,7 @@ def test_what_cannot_be_exported_is_told_in_a_sentence_and_leaves_nothing(ended,
         ((str(foreign), "--task", "flat", "--simulator", "mjlb"), "unknown simulator 'mjlb'; did you mean 'mjlab'?"),
         ((str(foreign), *flat), "model_3.pt is no rsl_rl checkpoint: it is damaged, or another kind of file"),
         ((str(other), *flat), "takes observations of 48 numbers, and Fake-Flat-Unitree-Go1 gives 3"),
+        ((str(other), *flat, "--num-envs", "50"), "--num_envs: the exam has 12 commands, so envs are a multiple of"),
         ((str(other), "--num-envs", "0"), "argument --num-envs: expected a whole number of at least 1, not '0'"),
     ]
     for arguments, message in cases:
@@ -147,7 +161,7 @@ def test_what_cannot_be_exported_is_told_in_a_sentence_and_leaves_nothing(ended,
     assert (code, len(err.splitlines())) == (2, 1), err
 
 
-def test_a_checkpoint_that_was_exchanged_is_left_out_and_all_others_play_again(ended, tmp_path):
+def test_a_checkpoint_that_was_exchanged_is_left_out_and_all_others_sit_the_exam_again(ended, tmp_path):
     paths, _ = ended
     copied = SweepPaths(tmp_path / "copied")
     shutil.copytree(paths.folder, copied.folder)
@@ -156,7 +170,7 @@ def test_a_checkpoint_that_was_exchanged_is_left_out_and_all_others_play_again(e
     assert code == 0, err
     assert "baseline/model_6.pt is missing, or not the file that its trial published" in out
     judged = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert "baseline" not in [each["trial"] for each in judged["evaluations"]]
+    assert "baseline" not in [each["trial"] for each in judged["candidates"]]
 
 
 def test_an_export_that_is_ended_says_so(ended, tmp_path):

@@ -19,11 +19,11 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from go1_sweep import protocol, simulators
+from go1_sweep import exam, protocol, simulators
 from go1_sweep.paths import PolicyPaths
-from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig
+from go1_sweep.simulators.base import ConfigError, Purpose, Simulator, TaskConfig
 from go1_sweep.trial.checkpoints import PolicyError, read_actor, read_checkpoint
-from go1_sweep.trial.evaluate import evaluate
+from go1_sweep.trial.evaluate import begin_exam, evaluate
 from go1_sweep.trial.export import export
 from go1_sweep.trial.policy import playing, reset
 from go1_sweep.trial.view import view
@@ -60,7 +60,7 @@ def policy(simulator, tmp_path_factory) -> protocol.Policy:
 
 def test_the_play_variant_has_training_length_episodes_and_no_curriculum(simulator):
     task_id = simulator.resolve("flat")
-    play, training = simulator.load_config(task_id, play=True), simulator.load_config(task_id)
+    play, training = simulator.load_config(task_id, "play"), simulator.load_config(task_id)
     lengths = []
     for config in (play, training):
         simulator.apply(config, {"num_envs": 1})
@@ -80,7 +80,7 @@ def test_what_a_trial_changed_in_the_test_itself_does_not_change_how_it_is_judge
         "env.decimation": 8,
         "env.scale_rewards_by_dt": False,
     }
-    play, training = simulator.load_config(task_id, play=True), simulator.load_config(task_id)
+    play, training = simulator.load_config(task_id, "play"), simulator.load_config(task_id)
     for config in (play, training):
         simulator.apply(config, changed)
     assert training.env.rewards["upright"].weight == 100.0
@@ -93,10 +93,10 @@ def test_what_a_trial_changed_in_the_test_itself_does_not_change_how_it_is_judge
 
 
 def test_a_command_is_seen_by_the_policy_and_stays(simulator, policy):
-    with playing(simulator, policy, num_envs=2, seed=3, device="cpu") as play, torch.inference_mode():
+    with playing(simulator, policy, "play", num_envs=2, seed=3, device="cpu") as play, torch.inference_mode():
         observations = play.env.get_observations()
         for _ in range(3):
-            simulator.set_command(play.env, (0.5, -0.25, 0.125))
+            simulator.set_command(play.env, torch.tensor([0.5, -0.25, 0.125]))
             observations, *_ = play.env.step(play.actor(observations))
         state = simulator.robot_state(play.env)
         assert state.command.tolist() == [[0.5, -0.25, 0.125]] * 2
@@ -107,7 +107,7 @@ def test_a_command_is_seen_by_the_policy_and_stays(simulator, policy):
 
 
 def test_the_interface_counts_what_goes_in_and_comes_out(simulator, policy):
-    with playing(simulator, policy, num_envs=2, seed=3, device="cpu") as play:
+    with playing(simulator, policy, "play", num_envs=2, seed=3, device="cpu") as play:
         interface = simulator.interface(play.env, play.config)
         sizes = sum(term.size for term in interface.observations)
         groups = play.actor.obs_groups
@@ -117,12 +117,54 @@ def test_the_interface_counts_what_goes_in_and_comes_out(simulator, policy):
         assert simulator.step_seconds(play.env) > 0
 
 
+def test_the_exam_has_the_noise_and_the_pushes_of_training_and_no_curriculum():
+    pytest.importorskip("mjlab")
+    simulator = simulators.load("mjlab")
+    examined = simulator.load_config(simulator.resolve("rough"), "exam")
+    training = simulator.load_config(simulator.resolve("rough"))
+    assert examined.env.observations["actor"].enable_corruption
+    assert examined.env.events.keys() == training.env.events.keys() >= {"push_robot"}
+    assert (examined.env.curriculum, bool(training.env.curriculum)) == ({}, True)
+    assert examined.env.episode_length_s == training.env.episode_length_s
+    simulator.apply(examined, {"env.events.push_robot.mode": "reset"})
+    assert examined.env.events["push_robot"].mode == "interval", "a trial does not choose how it is judged"
+
+
+def test_in_the_exam_each_robot_has_its_command_and_its_terrain_from_its_first_step_on():
+    pytest.importorskip("mjlab")
+    simulator = simulators.load("mjlab")
+    config = simulator.load_config(simulator.resolve("rough"), "exam")
+    robots = 2 * len(exam.COMMANDS)
+    simulator.apply(config, {"num_envs": robots})
+    env = cast(Any, simulator.make_env(config, seed=1, device="cpu"))
+    try:
+        commands = begin_exam(simulator, env)
+        reset(env)
+        terrain, data = env.unwrapped.scene.terrain, env.unwrapped.scene["robot"].data
+        for _ in range(2):
+            simulator.set_command(env, commands)
+            said = simulator.robot_state(env).command
+            assert torch.allclose(said, torch.tensor([*exam.COMMANDS.values()] * 2))
+            env.step(torch.rand(robots, env.num_actions))
+            assert terrain.terrain_levels.tolist() == [0] * len(exam.COMMANDS) + [3] * len(exam.COMMANDS)
+        origins = terrain.terrain_origins[terrain.terrain_levels, terrain.terrain_types][:, :2]
+        assert (data.root_link_pos_w[:, :2] - origins).norm(dim=1).max() < 1.0
+        assert len(terrain.terrain_types.unique()) == terrain.terrain_origins.shape[1], "all kinds of terrain"
+        mass = env.unwrapped.sim.mj_model.body_subtreemass[1]
+        torques, velocities = data.qfrc_actuator[3].tolist(), data.joint_vel[3].tolist()
+        power = sum(max(torque * velocity, 0) for torque, velocity in zip(torques, velocities, strict=True))
+        assert simulator.robot_state(env).power[3].item() == pytest.approx(power / (mass * 9.81), rel=1e-3)
+        assert power > 0
+    finally:
+        simulator.close(env)
+
+
 @contextlib.contextmanager
 def one_go1(task: str) -> Iterator[tuple[Simulator, Any, TaskConfig]]:
     """One robot of mjlab in the play variant."""
     pytest.importorskip("mjlab")
     simulator = simulators.load("mjlab")
-    config = simulator.load_config(simulator.resolve(task), play=True)
+    config = simulator.load_config(simulator.resolve(task), "play")
     simulator.apply(config, {"num_envs": 1})
     env = simulator.make_env(config, seed=1, device="cpu")
     try:
@@ -195,8 +237,8 @@ def short_episodes(simulator, monkeypatch):
     """Episodes of ``STEPS`` steps: a whole one takes a minute on a CPU."""
     load_config = simulator.load_config
 
-    def shortened(task_id: str, *, play: bool = False):
-        config = load_config(task_id, play=play)
+    def shortened(task_id: str, purpose: Purpose = "train"):
+        config = load_config(task_id, purpose)
         if simulator.name == "mjlab":
             config.env.episode_length_s = STEPS * 0.02
         else:
@@ -206,8 +248,13 @@ def short_episodes(simulator, monkeypatch):
     monkeypatch.setattr(simulator, "load_config", shortened)
 
 
-def recomputed(path: Path) -> list[protocol.Episode]:
-    """The episodes, from the recorded steps alone and one robot at a time."""
+def recomputed(path: Path, target_scale: float | list[float]) -> list[protocol.Episode]:
+    """The episodes, from the recorded steps alone and one robot at a time.
+
+    Args:
+        path: of the recorded steps.
+        target_scale: how far a number of an action moves its joint's target [rad].
+    """
     with np.load(path) as recorded:
         steps = {name: recorded[name] for name in recorded.files}
     episodes = []
@@ -217,12 +264,16 @@ def recomputed(path: Path) -> list[protocol.Episode]:
         command, lin_vel, ang_vel = (steps[name][:length, robot] for name in ("command", "lin_vel", "ang_vel"))
         off = np.linalg.norm(lin_vel[:, :2] - command[:, :2], axis=1)
         turn = ang_vel[:, 2] - command[:, 2]
+        moved = np.diff(steps["action"][:length, robot].astype(np.float64), axis=0) * target_scale / 0.02
         episodes.append(
             protocol.Episode(
                 total_reward=float(steps["reward"][:length, robot].astype(np.float64).sum()),
                 length=length,
                 lin_vel_rmse=math.sqrt(np.mean(off.astype(np.float64) ** 2)),
                 ang_vel_rmse=math.sqrt(np.mean(turn.astype(np.float64) ** 2)),
+                speed=float(np.linalg.norm(lin_vel[:, :2].astype(np.float64), axis=1).mean()),
+                power=float(steps["power"][:length, robot].mean()),
+                target_rate=math.sqrt(np.mean(moved**2)),
                 fell=bool(len(ends) and not steps["time_out"][ends[0], robot]),
                 cut_off=not len(ends),
                 env=robot,
@@ -235,27 +286,31 @@ def assert_same(episodes: list[protocol.Episode], others: list[protocol.Episode]
     assert len(episodes) == len(others)
     for one, other in zip(episodes, others, strict=True):
         assert (one.length, one.fell, one.cut_off, one.env) == (other.length, other.fell, other.cut_off, other.env)
-        for name in ("total_reward", "lin_vel_rmse", "ang_vel_rmse"):
+        for name in ("total_reward", "lin_vel_rmse", "ang_vel_rmse", "speed", "power", "target_rate"):
             assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-5, abs=1e-6)
 
 
 def test_an_evaluation_is_what_its_trajectories_say_and_repeats(simulator, policy, short_episodes, tmp_path):
-    request = protocol.Evaluate(policy, 3, 5, 0, str(tmp_path / "steps.npz"))
+    request = protocol.Evaluate(policy, 3, 5, 0, str(tmp_path / "steps.npz"), is_exam=False)
     first = evaluate(simulator, request, "cpu", quiet)
     assert first.max_length == STEPS
-    assert_same(first.episodes, recomputed(tmp_path / "steps.npz"))
+    with playing(simulator, policy, "play", num_envs=1, seed=5, device="cpu") as play:
+        scale = [joint.scale for joint in simulator.interface(play.env, play.config).actions]
+    assert_same(first.episodes, recomputed(tmp_path / "steps.npz", scale))
     assert evaluate(simulator, request, "cpu", quiet) == first, "one seed on the CPU: the same episodes"
-    other = evaluate(simulator, protocol.Evaluate(policy, 3, 6, 0, ""), "cpu", quiet)
+    other = evaluate(simulator, protocol.Evaluate(policy, 3, 6, 0, "", is_exam=False), "cpu", quiet)
     assert other.episodes != first.episodes
 
 
 def test_a_fall_is_a_termination_that_is_no_time_out_and_ends_the_episode_for_good(tmp_path):
     simulator = simulators.load("fake")
     policy = _trained_fake(simulator, tmp_path, {"env.fall_step": 3})
-    result = evaluate(simulator, protocol.Evaluate(policy, 4, 5, 0, str(tmp_path / "steps.npz")), "cpu", quiet)
+    result = evaluate(
+        simulator, protocol.Evaluate(policy, 4, 5, 0, str(tmp_path / "steps.npz"), is_exam=False), "cpu", quiet
+    )
     assert [(episode.length, episode.fell) for episode in result.episodes] == [(8, False), (3, True)] * 2
     assert result.episodes[1].total_reward == pytest.approx(result.episodes[0].total_reward * 3 / 8)
-    assert_same(result.episodes, recomputed(tmp_path / "steps.npz"))
+    assert_same(result.episodes, recomputed(tmp_path / "steps.npz", 0.25))
 
 
 def _trained_fake(simulator: Simulator, folder: Path, parameters: dict) -> protocol.Policy:
@@ -271,7 +326,7 @@ def test_a_return_that_is_no_number_is_no_evaluation(fault, tmp_path):
     simulator = simulators.load("fake")
     policy = _trained_fake(simulator, tmp_path, {"env.play_fault": fault})
     with pytest.raises(FloatingPointError, match="not finite"):
-        evaluate(simulator, protocol.Evaluate(policy, 2, 5, 0, ""), "cpu", quiet)
+        evaluate(simulator, protocol.Evaluate(policy, 2, 5, 0, "", is_exam=False), "cpu", quiet)
 
 
 def test_steps_are_counted_through_the_ends_of_episodes_and_what_goes_on_at_the_end_is_cut_off(tmp_path):
@@ -279,7 +334,7 @@ def test_steps_are_counted_through_the_ends_of_episodes_and_what_goes_on_at_the_
     policy = _trained_fake(simulator, tmp_path, {"env.fall_step": 3})
 
     def played(steps: int) -> list[tuple[int, int, bool, bool]]:
-        result = evaluate(simulator, protocol.Evaluate(policy, 2, 5, steps, ""), "cpu", quiet)
+        result = evaluate(simulator, protocol.Evaluate(policy, 2, 5, steps, "", is_exam=False), "cpu", quiet)
         return [(each.env, each.length, each.fell, each.cut_off) for each in result.episodes]
 
     assert played(2) == [(0, 2, False, True), (1, 2, False, True)]
@@ -294,7 +349,7 @@ def test_steps_are_counted_through_the_ends_of_episodes_and_what_goes_on_at_the_
 
 
 def test_a_reset_begins_new_episodes_and_gives_observations_as_a_step_does(simulator, policy):
-    with playing(simulator, policy, num_envs=2, seed=3, device="cpu") as play, torch.inference_mode():
+    with playing(simulator, policy, "play", num_envs=2, seed=3, device="cpu") as play, torch.inference_mode():
         observations = play.env.get_observations()
         for _ in range(3):
             observations, *_ = play.env.step(play.actor(observations))
@@ -343,7 +398,7 @@ def test_a_checkpoint_of_an_older_rsl_rl_is_the_very_same_policy_and_is_exported
     old = protocol.Policy(str(file), policy.task, policy.parameters)
     actions = []
     for each in (policy, old):
-        with playing(simulator, each, num_envs=2, seed=3, device="cpu") as play, torch.inference_mode():
+        with playing(simulator, each, "play", num_envs=2, seed=3, device="cpu") as play, torch.inference_mode():
             actions.append(play.actor(reset(play.env)))
     assert torch.equal(*actions)
     read = read_checkpoint(file)
@@ -355,7 +410,7 @@ def test_a_checkpoint_of_an_older_rsl_rl_is_the_very_same_policy_and_is_exported
 
 
 def test_the_optimizer_counts_the_spread_first_as_older_versions_did(simulator, policy):
-    with playing(simulator, policy, num_envs=2, seed=3, device="cpu") as play:
+    with playing(simulator, policy, "play", num_envs=2, seed=3, device="cpu") as play:
         first, *others = (name for name, _ in cast(torch.nn.Module, play.actor).named_parameters())
     assert first.startswith("distribution.")
     assert all(name.startswith("mlp.") for name in others)
@@ -374,7 +429,7 @@ def test_exported_files_give_the_checkpoints_actions_for_any_number_of_robots(si
     size = sum(term["size"] for term in description["observations"])
     session = onnxruntime.InferenceSession(str(paths.onnx))
     script = torch.jit.load(paths.torchscript)
-    with playing(simulator, policy, num_envs=1, seed=3, device="cpu") as play:
+    with playing(simulator, policy, "play", num_envs=1, seed=3, device="cpu") as play:
         actor = play.actor
     for robots in (1, 7):
         observations = torch.randn(robots, size)
@@ -443,7 +498,7 @@ def test_a_checkpoint_of_another_observation_size_or_network_is_told_with_both_s
         other = protocol.Policy(str(tmp_path / "model_2.pt"), "flat", SHORT)
         with (
             pytest.raises(PolicyError) as error,
-            playing(simulator, other, num_envs=1, seed=1, device="cpu"),
+            playing(simulator, other, "play", num_envs=1, seed=1, device="cpu"),
         ):
             pass
         return str(error.value)
@@ -467,7 +522,7 @@ def test_a_task_that_is_not_there_is_told(simulator, policy):
     other = protocol.Policy(policy.checkpoint, "flta", {})
     with (
         pytest.raises(ConfigError, match="did you mean 'flat'"),
-        playing(simulator, other, num_envs=1, seed=1, device="cpu"),
+        playing(simulator, other, "play", num_envs=1, seed=1, device="cpu"),
     ):
         pass
 
@@ -478,7 +533,7 @@ def test_a_caption_leaves_the_picture_below_it_alone():
 
     three = torch.tensor([[0.5, -0.25, 0.125]])
     frame = np.full((480, 640, 3), 7, dtype=np.uint8)
-    written = captioned(frame, RobotState(three, three, three), 1.5)
+    written = captioned(frame, RobotState(three, three, three, torch.ones(1)), 1.5)
     assert written.shape == frame.shape
     assert (written[:100] > 200).any()
     assert (written[120:] == 7).all()

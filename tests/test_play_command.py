@@ -68,7 +68,7 @@ def test_the_highest_checkpoint_of_the_newest_run_is_judged_and_filmed_and_nothi
         ("1", "3", "a fall"),
         ("2", "8", "time-out"),
     ]
-    assert "1 of 3" in out
+    assert "66.7%" in out
     (file,) = (folder / "play").glob("evaluation_model_12_*.json")
     kept = evaluation.load(file)
     assert kept is not None

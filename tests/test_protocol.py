@@ -25,13 +25,13 @@ EXAMPLES = [
     protocol.Stop("0001", True),
     protocol.Report("0001", Progress(1, 96, 0.5, None), {"iteration": 1, "kl": 0.01}, [1, 2]),
     protocol.Ended("0001", "failed", "killed by\nsignal 9 \u2028", Progress(3, 288, 1.5, -2.25)),
-    protocol.Evaluate(POLICY, 50, 7, 0, "/runs/trajectories.npz"),
+    protocol.Evaluate(POLICY, 48, 7, 0, "/runs/trajectories.npz", is_exam=True),
     protocol.Evaluated(
         "Mjlab-Velocity-Flat",
         {"mjlab": "1.6.0"},
         1000,
         0.02,
-        [protocol.Episode(21.5, 1000, 0.25, 0.5, fell=False, cut_off=True, env=3)],
+        [protocol.Episode(21.5, 1000, 0.25, 0.5, 0.5, 0.25, 2.0, fell=False, cut_off=True, env=3)],
     ),
     protocol.Film(POLICY, 7, 500, 2, "/runs/best/video.mp4"),
     protocol.Export(POLICY, "/runs/best", {"sweep": "flat", "trial": "0003"}),
@@ -62,7 +62,7 @@ NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 PARAMETERS = st.dictionaries(st.text(), st.booleans() | st.integers() | NUMBERS | st.text())
 PROGRESS = st.builds(Progress, st.integers(), st.integers(), NUMBERS, st.none() | NUMBERS)
 EPISODE = st.builds(
-    protocol.Episode, NUMBERS, st.integers(), NUMBERS, NUMBERS, st.booleans(), st.booleans(), st.integers()
+    protocol.Episode, NUMBERS, st.integers(), *[NUMBERS] * 5, st.booleans(), st.booleans(), st.integers()
 )
 STRATEGIES = {
     "int": st.integers(),

@@ -17,7 +17,7 @@ import torch
 import yaml
 from conftest import start
 
-from go1_sweep import checkpoint
+from go1_sweep import checkpoint, exam
 from go1_sweep.paths import SweepPaths
 
 pytest.importorskip("mjlab")
@@ -63,42 +63,48 @@ def test_optuna_db_says_of_each_trial_what_trials_csv_says(quickstart):
         assert {name: str(value) for name, value in trial.params.items()} == {name: row[name] for name in trial.params}
 
 
-def test_the_winner_is_the_best_in_play_of_the_best_in_training_and_the_baseline(quickstart):
+def test_the_winner_is_selected_by_the_exam_from_the_best_in_training_and_the_baseline(quickstart):
     paths, out = quickstart
     result, judged = (json.loads(path.read_text()) for path in (paths.result, paths.best.evaluation))
     scores = {t: float(row["score"]) for t, row in trials(paths).items() if row["state"] == "completed"}
     del scores["baseline"]
-    played = {each["trial"] for each in judged["evaluations"]}
-    assert played == {"baseline", max(scores, key=lambda trial: scores[trial])}
-    best = max(judged["evaluations"], key=lambda each: each["overall"]["total_reward"])
+    assert {each["trial"] for each in judged["candidates"]} == {"baseline", max(scores, key=lambda t: scores[t])}
+    best = max(judged["candidates"], key=lambda each: each["overall"]["score"])
     winner = result["winner"]
-    assert (winner["trial"], winner["play"]["checkpoint"]) == (best["trial"], best["checkpoint"])
+    assert (winner["trial"], winner["exam"]["checkpoint"]) == (best["trial"], best["checkpoint"])
     assert (paths.folder / winner["checkpoint"]).read_bytes() == paths.best.checkpoint.read_bytes()
     assert str(paths.best.onnx) in out
+    assert result["verdict"]["sentence"] in out
 
 
 def test_evaluation_json_is_what_the_recorded_trajectories_say(quickstart):
     paths, _ = quickstart
-    for each in json.loads(paths.best.evaluation.read_text())["evaluations"]:
+    judged = json.loads(paths.best.evaluation.read_text())
+    for each in [judged["winner"], judged["baseline"], *judged["candidates"]]:
+        assert each["max_length"] == 500
         for seed in each["seeds"]:
             file = paths.trial(each["trial"]).trajectories(Path(each["checkpoint"]).stem, seed["seed"])
             with np.load(file) as recorded:
                 steps = {name: recorded[name].astype(np.float64) for name in recorded.files}
             alive = np.cumsum(steps["done"], axis=0) - steps["done"] == 0  # up to and with its first end
             assert (alive == steps["alive"]).all()
+            told = np.broadcast_to([*exam.COMMANDS.values()], steps["command"].shape)
+            assert np.allclose(steps["command"], told)
             lengths = alive.sum(axis=0)
             assert lengths.tolist() == seed["episodes"]["length"]
             assert lengths.mean() == pytest.approx(seed["length"])
             assert (steps["reward"] * alive).sum(axis=0).mean() == pytest.approx(seed["total_reward"], rel=1e-5)
             fell = (steps["done"] * (1 - steps["time_out"]) * alive).sum(axis=0)
             assert fell.tolist() == seed["episodes"]["fell"]
-            assert fell.mean() == seed["fall_rate"]
+            assert 1 - fell.mean() == pytest.approx(seed["survival_rate"])
             off = ((steps["lin_vel"] - steps["command"])[..., :2] ** 2).sum(axis=2)
             turn = (steps["ang_vel"] - steps["command"])[..., 2] ** 2
             assert np.sqrt(off[alive].mean()) == pytest.approx(seed["lin_vel_rmse"], rel=1e-5)
             assert np.sqrt(turn[alive].mean()) == pytest.approx(seed["ang_vel_rmse"], rel=1e-5)
+            speed = np.linalg.norm(steps["lin_vel"][..., :2], axis=2)
+            cost = steps["power"][alive].sum() / speed[alive].sum()
+            assert cost == pytest.approx(seed["cost_of_transport"], rel=1e-5)
         assert each["overall"]["total_reward"] == pytest.approx(each["seeds"][0]["total_reward"])
-        assert all(1 <= length <= each["max_length"] == 1000 for length in each["seeds"][0]["episodes"]["length"])
 
 
 def test_the_exported_policy_names_the_go1s_joints_and_agrees_with_its_checkpoint(quickstart):

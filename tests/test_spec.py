@@ -71,7 +71,7 @@ def test_every_default_is_resolved():
         "resources": {"gpus": "auto", "cpus": 1, "concurrent": None, "reuse_workers": True, "stall_timeout": 900},
         "final": {
             "finalists": 3,
-            "envs": 50,
+            "envs": 48,
             "seeds": 3,
             "trajectories": False,
             "video": {"length": 500, "interval": 1},

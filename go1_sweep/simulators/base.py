@@ -9,7 +9,7 @@ Call order for a trial::
     ...                                                        # runner.learn(), simulator.save()
     simulator.close(env)                                       # on every way out
 
-A trained policy is played in the same order, with ``load_config(task_id, play=True)`` and a loaded
+A trained policy is shown or judged in the same order, with another purpose of ``load_config`` and a loaded
 policy's actions in place of ``learn``. Several envs are made one after the other in one process: after
 ``close`` the next ``load_config`` must give what a fresh process gives.
 """
@@ -24,7 +24,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -37,6 +37,10 @@ from go1_sweep.simulators import SIMULATORS
 from go1_sweep.simulators.entries import ConfigError, entry, set_entry
 from go1_sweep.simulators.policy_interface import PolicyInterface
 
+Purpose = Literal["train", "play", "exam"]
+"""What an env is for: learning; showing a policy, in the task's play variant; or judging it, as in training with its
+noise and its pushes, but without a curriculum."""
+
 
 @dataclass
 class TaskConfig:
@@ -46,13 +50,13 @@ class TaskConfig:
         task_id: the id under which the simulator registered the task.
         env: the environment's configuration.
         agent: the runner's configuration (policy, PPO, iteration size, rsl_rl's ``experiment_name``).
-        play: whether it is the play variant: a policy is shown or judged, and nothing is learnt.
+        purpose: what the env is for.
     """
 
     task_id: str
     env: Any
     agent: Any
-    play: bool = False
+    purpose: Purpose = "train"
 
     def set_seed(self, seed: int) -> None:
         """Say the seed where the configurations have one."""
@@ -69,11 +73,14 @@ class RobotState:
         lin_vel: linear velocity [m/s].
         ang_vel: angular velocity [rad/s].
         command: commanded forward and sideways velocity [m/s] and yaw rate [rad/s].
+        power: what the motors put in, over the robot's nominal weight [W/N = m/s], shape (num_envs,); a joint that
+            the world drives counts nothing, as nothing is got back from it.
     """
 
     lin_vel: torch.Tensor
     ang_vel: torch.Tensor
     command: torch.Tensor
+    power: torch.Tensor
 
 
 class Actor(Protocol):
@@ -153,8 +160,8 @@ class Simulator(ABC):
     )
     """What makes the test and not the policy in the env's configuration, as patterns (``fnmatch``) of paths.
 
-    The play variant keeps its own: a trial that trained with other rewards or commands is judged by those of
-    the task, as all others are.
+    A policy is shown and judged with the task's own: a trial that trained with other rewards or commands is
+    judged by those of the task, as all others are.
     """
 
     @property
@@ -190,14 +197,14 @@ class Simulator(ABC):
         raise ConfigError(f"{self.name} has no task '{task}'{guess}; it has {', '.join(['rough', 'flat', *known])}")
 
     @abstractmethod
-    def load_config(self, task_id: str, *, play: bool = False) -> TaskConfig:
-        """Fresh configuration objects of a registered task, for training or of its play variant.
+    def load_config(self, task_id: str, purpose: Purpose = "train") -> TaskConfig:
+        """Fresh configuration objects of a registered task.
 
-        Episodes of the play variant are as long as those of training.
+        Episodes are as long as in training whatever the purpose.
         """
 
     def apply(self, config: TaskConfig, parameters: dict[str, Any]) -> None:
-        """Set parameters, by neutral name or raw path, in place; the play variant keeps its ``test_paths``.
+        """Set parameters, by neutral name or raw path, in place; ``test_paths`` only where it is for training.
 
         Raises:
             ConfigError: the configuration has no such entry, takes another type, or it is named twice.
@@ -208,7 +215,7 @@ class Simulator(ABC):
             if path in names:
                 raise ConfigError(f"{names[path]} and {name} are the same entry of the configuration: name it one way")
             names[path] = name
-            if config.play and any(fnmatch.fnmatchcase(path, pattern) for pattern in self.test_paths):
+            if config.purpose != "train" and any(fnmatch.fnmatchcase(path, pattern) for pattern in self.test_paths):
                 continue
             root, _, rest = path.partition(".")
             if root not in ("env", "agent") or not rest:
@@ -264,12 +271,24 @@ class Simulator(ABC):
         """The state in which the env's last observations were taken, after the reset of envs that were done."""
 
     @abstractmethod
-    def set_command(self, env: VecEnv, command: tuple[float, float, float]) -> None:
-        """Command all robots, from the observations of the next step on; a reset env draws its own again.
+    def set_command(self, env: VecEnv, command: torch.Tensor) -> None:
+        """Command the robots, from the observations of the next step on; a reset env draws its own again.
 
         Args:
             env: of a task with a velocity command.
-            command: forward and sideways velocity [m/s] and yaw rate [rad/s] in the base frame.
+            command: forward and sideways velocity [m/s] and yaw rate [rad/s] in the base frame, for all, shape (3,),
+                or each, shape (num_envs, 3).
+        """
+
+    @abstractmethod
+    def set_terrain(self, env: VecEnv, difficulty: torch.Tensor) -> None:
+        """Put each robot on terrain of a difficulty, from its next reset on; the kinds take turns.
+
+        Nothing on flat ground.
+
+        Args:
+            env: made for an exam.
+            difficulty: from 0, the easiest level that there is, to 1, the hardest; shape (num_envs,).
         """
 
     @abstractmethod

@@ -23,7 +23,7 @@ from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 from tensordict import TensorDict
 
-from go1_sweep.simulators.base import RobotState, Simulator, TaskConfig
+from go1_sweep.simulators.base import Purpose, RobotState, Simulator, TaskConfig
 from go1_sweep.simulators.policy_interface import JointAction, ObservationTerm, PolicyInterface
 
 Fault = Literal[
@@ -123,7 +123,7 @@ class FakeEnv(VecEnv):
         self.episode_length_buf = torch.zeros(cfg.num_envs, dtype=torch.long, device=device)
         self._iteration_steps = config.agent.num_steps_per_env
         self._final_return = final_return(config)
-        self._plays = config.play
+        self._plays = config.purpose != "train"
         self.steps = 0
         self._generator = torch.Generator().manual_seed(seed)
         self.command = torch.rand(cfg.num_envs, 3, generator=self._generator) - 0.5
@@ -209,9 +209,9 @@ class Fake(Simulator):
         """The two tasks."""
         return sorted(set(self.aliases.values()))
 
-    def load_config(self, task_id: str, *, play: bool = False) -> TaskConfig:
+    def load_config(self, task_id: str, purpose: Purpose = "train") -> TaskConfig:
         """The default configuration."""
-        return TaskConfig(task_id, FakeEnvCfg(), FakeAgentCfg(), play)
+        return TaskConfig(task_id, FakeEnvCfg(), FakeAgentCfg(), purpose)
 
     def make_env(
         self, config: TaskConfig, seed: int, device: str, *, frame_size: tuple[int, int] | None = None
@@ -235,11 +235,15 @@ class Fake(Simulator):
             lin_vel=torch.cat([command[:, :2] / 2, still], dim=1),
             ang_vel=torch.cat([still, still, command[:, 2:] / 2], dim=1),
             command=command.clone(),
+            power=command[:, :2].norm(dim=1) / 4,
         )
 
-    def set_command(self, env: VecEnv, command: tuple[float, float, float]) -> None:
+    def set_command(self, env: VecEnv, command: torch.Tensor) -> None:
         """It stays until it is set again."""
-        cast(FakeEnv, env).command[:] = torch.tensor(command)
+        cast(FakeEnv, env).command[:] = command
+
+    def set_terrain(self, env: VecEnv, difficulty: torch.Tensor) -> None:
+        """All ground is flat."""
 
     def render(self, env: VecEnv) -> np.ndarray:
         """A grey picture that gets lighter with the episode."""

@@ -16,8 +16,13 @@ from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 
 from go1_sweep.simulators import isaaclab_app, isaaclab_release
-from go1_sweep.simulators.base import ConfigError, RobotState, Simulator, TaskConfig
-from go1_sweep.simulators.managers import levels_on_same_terrain, velocity_command
+from go1_sweep.simulators.base import ConfigError, Purpose, RobotState, Simulator, TaskConfig
+from go1_sweep.simulators.managers import (
+    levels_on_same_terrain,
+    place_on_terrain,
+    specific_power,
+    velocity_command,
+)
 from go1_sweep.simulators.policy_interface import PolicyInterface
 
 CAMERA = (1.8, 1.8, 1.0)
@@ -57,19 +62,25 @@ class IsaacLab(Simulator):
         """The ids of Gymnasium's registry; a play variant is none of its own."""
         return sorted(name for name in _registered() if not _is_play(name))
 
-    def load_config(self, task_id: str, *, play: bool = False) -> TaskConfig:
+    def load_config(self, task_id: str, purpose: Purpose = "train") -> TaskConfig:
         """Fresh configuration objects; a task without a play variant is played as it is."""
         name = task_id
-        if play and (variant := f"{task_id.rpartition('-')[0]}-Play-{task_id.rpartition('-')[2]}") in _registered():
+        if (
+            purpose == "play"
+            and (variant := f"{task_id.rpartition('-')[0]}-Play-{task_id.rpartition('-')[2]}") in _registered()
+        ):
             name = variant
         env, agent = self._config(name, "env_cfg_entry_point"), self._config(name, "rsl_rl_cfg_entry_point")
-        if play:
+        if purpose != "train":
             env.episode_length_s = self._config(task_id, "env_cfg_entry_point").episode_length_s
             env.is_finite_horizon = False  # the wrapper tells of time-outs only so
+        if purpose == "exam":
+            for name in vars(env.curriculum):
+                setattr(env.curriculum, name, None)
         if agent.class_name != "OnPolicyRunner":
             raise ConfigError(f"{task_id} is trained by rsl_rl's {agent.class_name}, and only PPO is supported")
         agent.logger = "tensorboard"
-        return TaskConfig(task_id, env, agent, play)
+        return TaskConfig(task_id, env, agent, purpose)
 
     def make_env(
         self, config: TaskConfig, seed: int, device: str, *, frame_size: tuple[int, int] | None = None
@@ -99,21 +110,29 @@ class IsaacLab(Simulator):
         return _unwrapped(env).step_dt
 
     def robot_state(self, env: VecEnv) -> RobotState:
-        """Velocities of the robot's root."""
+        """Velocities of the robot's root, and what its actuators do."""
         term = velocity_command(_unwrapped(env))
         data = term.robot.data
+        masses = tensor_of(data.body_mass if isaaclab_release.is_3() else data.default_mass)
         return RobotState(
             lin_vel=tensor_of(data.root_lin_vel_b).clone(),
             ang_vel=tensor_of(data.root_ang_vel_b).clone(),
             command=term.vel_command_b.clone(),
+            power=specific_power(
+                tensor_of(data.applied_torque), tensor_of(data.joint_vel), masses[0].sum().to(term.device)
+            ),
         )
 
-    def set_command(self, env: VecEnv, command: tuple[float, float, float]) -> None:
+    def set_command(self, env: VecEnv, command: torch.Tensor) -> None:
         """Overrule the velocity command's own timer and its modes (heading, standing)."""
         term = velocity_command(_unwrapped(env))
         term.is_heading_env[:] = term.is_standing_env[:] = False
         term.time_left[:] = float("inf")
-        term.vel_command_b[:] = torch.tensor(command, device=term.device)
+        term.vel_command_b[:] = command.to(term.vel_command_b)
+
+    def set_terrain(self, env: VecEnv, difficulty: torch.Tensor) -> None:
+        """Levels are rows of the generated terrain, and kinds its columns."""
+        place_on_terrain(_terrain(_unwrapped(env)), difficulty)
 
     def render(self, env: VecEnv) -> np.ndarray:
         """Isaac Sim's viewport, or the picture of Newton's viewer."""

@@ -12,6 +12,9 @@ from go1_sweep.simulators.policy_interface import ObservationTerm
 
 AXES = ["x", "y", "z"]
 
+GRAVITY = 9.81
+"""[m/s^2]"""
+
 COMMAND = {
     "quantity": "commanded velocity in the base frame",
     "unit": "m/s, m/s, rad/s",
@@ -94,6 +97,30 @@ def of_joints(env: Any, cfg: Any, quantity: str, unit: str, default: Callable[[A
 def first_row(value: torch.Tensor | float, term: Any) -> list[float]:
     """The value of the first env for each number of an action, from one for all or one per env and number."""
     return torch.as_tensor(value).cpu().broadcast_to(term.num_envs, term.action_dim)[0].tolist()
+
+
+def specific_power(torques: torch.Tensor, velocities: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
+    """See ``RobotState.power``.
+
+    Args:
+        torques: of the motors, (num_envs, num_joints) [N m].
+        velocities: of the joints, (num_envs, num_joints) [rad/s].
+        mass: of the robot [kg].
+    """
+    return (torques * velocities).clamp(min=0.0).sum(dim=1) / (mass * GRAVITY)
+
+
+def place_on_terrain(terrain: Any, difficulty: torch.Tensor) -> None:
+    """Give each env an origin on a level, in columns one after the other: see ``Simulator.set_terrain``."""
+    if terrain is None or terrain.terrain_origins is None:
+        return
+    rows, columns = terrain.terrain_origins.shape[:2]
+    levels = (difficulty * (rows - 1)).round().to(terrain.terrain_levels)
+    envs = torch.arange(len(levels), device=levels.device)
+    terrain.terrain_levels[:] = levels
+    # One more for each round of levels, so that no level meets the same columns only.
+    terrain.terrain_types[:] = (envs + envs // columns).to(terrain.terrain_types) % columns
+    terrain.env_origins[:] = terrain.terrain_origins[terrain.terrain_levels, terrain.terrain_types]
 
 
 def levels_on_same_terrain(

@@ -22,13 +22,13 @@ from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 from viser import ViserServer
 
-from go1_sweep.simulators.base import (
-    Actor,
-    RobotState,
-    Simulator,
-    TaskConfig,
+from go1_sweep.simulators.base import Actor, Purpose, RobotState, Simulator, TaskConfig
+from go1_sweep.simulators.managers import (
+    levels_on_same_terrain,
+    place_on_terrain,
+    specific_power,
+    velocity_command,
 )
-from go1_sweep.simulators.managers import levels_on_same_terrain, velocity_command
 from go1_sweep.simulators.mjlab_interface import joint_actions, observation_terms
 from go1_sweep.simulators.policy_interface import PolicyInterface
 
@@ -56,15 +56,17 @@ class Mjlab(Simulator):
         """The ids of mjlab's registry."""
         return registry.list_tasks()
 
-    def load_config(self, task_id: str, *, play: bool = False) -> TaskConfig:
+    def load_config(self, task_id: str, purpose: Purpose = "train") -> TaskConfig:
         """Copies of the registered configuration, with the usual number of envs."""
-        env = registry.load_env_cfg(task_id, play=play)
+        env = registry.load_env_cfg(task_id, play=purpose == "play")
         env.episode_length_s = registry.load_env_cfg(task_id).episode_length_s  # mjlab plays for 1e9 s
         env.scene.num_envs = self.default_num_envs
-        env.is_finite_horizon &= not play  # the wrapper tells of time-outs only where it is False
+        env.is_finite_horizon &= purpose == "train"  # the wrapper tells of time-outs only where it is False
+        if purpose == "exam":
+            env.curriculum = {}
         agent = registry.load_rl_cfg(task_id)
         agent.logger, agent.upload_model = "tensorboard", False  # W&B is the sweep's business
-        return TaskConfig(task_id, env, agent, play)
+        return TaskConfig(task_id, env, agent, purpose)
 
     def make_env(
         self, config: TaskConfig, seed: int, device: str, *, frame_size: tuple[int, int] | None = None
@@ -86,18 +88,28 @@ class Mjlab(Simulator):
         return _unwrapped(env).step_dt
 
     def robot_state(self, env: VecEnv) -> RobotState:
-        """Velocities of the robot's root."""
+        """Velocities of the robot's root, and what its actuators do."""
         term = velocity_command(_unwrapped(env))
-        data = term.robot.data
-        return RobotState(data.root_link_lin_vel_b, data.root_link_ang_vel_b, term.vel_command_b.clone())
+        data, robot = term.robot.data, term.robot
+        mass = torch.as_tensor(_unwrapped(env).sim.mj_model.body_mass[robot.indexing.body_ids.cpu().numpy()].sum())
+        return RobotState(
+            lin_vel=data.root_link_lin_vel_b,
+            ang_vel=data.root_link_ang_vel_b,
+            command=term.vel_command_b.clone(),
+            power=specific_power(data.qfrc_actuator, data.joint_vel, mass),
+        )
 
-    def set_command(self, env: VecEnv, command: tuple[float, float, float]) -> None:
+    def set_command(self, env: VecEnv, command: torch.Tensor) -> None:
         """Overrule the velocity command's own timer and its modes (heading, standing, world frame)."""
         term = velocity_command(_unwrapped(env))
         for mode in (term.is_heading_env, term.is_standing_env, term.is_world_env, term.is_forward_env):
             mode[:] = False
         term.time_left[:] = float("inf")
-        term.vel_command_b[:] = torch.tensor(command, device=term.device)
+        term.vel_command_b[:] = command.to(term.vel_command_b)
+
+    def set_terrain(self, env: VecEnv, difficulty: torch.Tensor) -> None:
+        """Levels are rows of the generated terrain, and kinds its columns."""
+        place_on_terrain(_unwrapped(env).scene.terrain, difficulty)
 
     def render(self, env: VecEnv) -> np.ndarray:
         """MuJoCo's own offscreen picture, with arrows for the commanded and the actual velocity."""

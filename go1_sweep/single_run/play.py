@@ -148,12 +148,12 @@ def _start(player: Player, spec: WorkerSpec, file: Path, seed: int, wanted: Want
 def _evaluate(
     player: Player, trained: Trained, seed: int, wanted: Wanted, paths: PlayPaths, terminal: Terminal
 ) -> None:
-    job = protocol.Evaluate(trained.policy, wanted.num_envs, seed, wanted.steps or 0, trajectories="")
+    job = protocol.Evaluate(trained.policy, wanted.num_envs, seed, wanted.steps or 0, trajectories="", is_exam=False)
     digest = finalists.sha256(trained.file)
     answer = _with_bar(player, job, "playing", terminal)
     if not isinstance(answer, protocol.Evaluated):
         raise _refusal(answer)
-    evaluation = evaluation_of("", trained.file.name, digest, {seed: answer})
+    evaluation = evaluation_of("", trained.file.name, digest, {seed: answer}, is_exam=False)
     evaluation.save(paths.evaluation(trained.file.stem))
     terminal.played(evaluation, paths.evaluation(trained.file.stem))
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from go1_sweep.paths import PolicyPaths, write_atomically
-from go1_sweep.wording import title
+from go1_sweep.wording import figures_of, title
 
 if TYPE_CHECKING:
     from go1_sweep.sweep.final import Outcome
@@ -16,12 +16,15 @@ TEXT = """\
 
 {origin}
 
-| in play, over {episodes} episodes | this policy{baseline_head} |
-|---|---|{baseline_rule}
+| in the exam | {names} |
+|---|{rule}
 {rows}
-
-Return and length are means over episodes of at most {max_length} steps of {step_seconds:g} s in the play variant of
-`{task_id}`; errors are root mean squares over all steps. Every episode is in `evaluation.json`.{video}
+{verdict}
+{episodes} robots had {max_length} steps of {step_seconds:g} s each in `{task_id}`, with noise and pushes as in
+training and seeds that neither training nor the selection of the policy used. Errors are root mean squares over all
+steps, and the cost of transport is the motors' work over weight times distance. In parentheses: 95% intervals of
+other draws of all that is random in it.
+Every robot is in `evaluation.json`.{video}
 
 | file | what it is |
 |---|---|
@@ -29,7 +32,7 @@ Return and length are means over episodes of at most {max_length} steps of {step
 | `policy.pt` | the same as TorchScript |
 | `policy.json` | what each number of the input and the output is, with units, gains and where the policy comes from |
 | `checkpoint.pt` | the rsl_rl checkpoint that both were made of |
-| `evaluation.json` | how it and its rivals did in play |
+| `evaluation.json` | how it and its rivals did in the exam |
 {video_row}
 The normalization of the observations is inside the network: it takes them as `policy.json` lists them, each
 `scale * clip(measured - offset)`. An action, clipped to `action_clip` where that is given, becomes a joint target by
@@ -44,14 +47,6 @@ The normalization of the observations is inside the network: it takes them as `p
     targets = [joint["default_position"] + joint["scale"] * a for joint, a in zip(description["actions"], action[0])]
 """
 
-ROWS = (
-    ("return", "total_reward", "{:.2f}"),
-    ("episode length [steps]", "length", "{:.1f}"),
-    ("error of the horizontal velocity [m/s]", "lin_vel_rmse", "{:.3f}"),
-    ("error of the yaw rate [rad/s]", "ang_vel_rmse", "{:.3f}"),
-    ("episodes that a fall ended", "fall_rate", "{:.1%}"),
-)
-
 
 def write(paths: PolicyPaths, outcome: Outcome) -> None:
     """Write it, after the files that it describes.
@@ -62,18 +57,16 @@ def write(paths: PolicyPaths, outcome: Outcome) -> None:
     winner = outcome.winner
     beside = outcome.beside
     description = json.loads(paths.description.read_text(encoding="utf-8"))
-    columns = [each.overall() for each in (winner, *([beside] if beside else []))]
-    rows = [
-        " | ".join([f"| {label}", *(form.format(getattr(column, name)) for column in columns)]) + " |"
-        for label, name, form in ROWS
-    ]
+    columns = [figures_of(each) for each in (winner, *([beside] if beside else []))]
+    rows = [" | ".join([f"| {row[0][0]}", *(figure for _, figure in row)]) + " |" for row in zip(*columns, strict=True)]
     has_video = paths.video.exists()
     text = TEXT.format(
         origin=_origin(description),
         episodes=winner.num_episodes,
-        baseline_head=" | the baseline" if beside else "",
-        baseline_rule="---|" if beside else "",
+        names="this policy | the baseline's" if beside else "this policy",
+        rule="---|" * len(columns),
         rows="\n".join(rows),
+        verdict=f"\n{outcome.verdict.sentence}\n" if outcome.verdict else "",
         max_length=winner.max_length,
         step_seconds=winner.step_seconds,
         task_id=winner.task_id,

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from go1_sweep import checkpoint, finalists, interrupts, spec, status
+from go1_sweep import checkpoint, exam, finalists, interrupts, spec, status
 from go1_sweep.errors import BadInput, Interrupted, UserError
-from go1_sweep.finalists import Candidate
+from go1_sweep.finalists import Candidate, Seeds
 from go1_sweep.paths import PolicyPaths, SweepPaths, TrialPaths, shown
 from go1_sweep.spec import FinalSpec, ResourcesSpec, SimulatorSpec, Spec, simulator_spec
 from go1_sweep.sweep import final
@@ -26,7 +26,7 @@ class Wanted:
     Attributes:
         task: to play a checkpoint in, instead of what it was trained on.
         simulator: likewise.
-        num_envs: that the policies play in.
+        num_envs: of the exam.
         seeds: how many.
         video: whether to film the winner.
         python: the interpreter that has the simulator.
@@ -42,7 +42,16 @@ class Wanted:
     physics: str | None = None
 
     def applied_to(self, final: FinalSpec) -> FinalSpec:
-        """How the final stage is to be."""
+        """How the final stage is to be.
+
+        Raises:
+            BadInput: the exam cannot have so many envs.
+        """
+        if self.num_envs is not None:
+            try:
+                exam.check_envs(self.num_envs)
+            except ValueError as error:
+                raise BadInput(f"--num_envs: {error}") from None
         changes = {"envs": self.num_envs, "seeds": self.seeds, "video": None if self.video else False}
         changes = {key: value for key, value in changes.items() if value is not None}
         return FinalSpec.model_validate(final.model_dump() | changes)
@@ -58,7 +67,7 @@ class Source:
         settings: of the simulator.
         candidates: the best of which is exported.
         final: how they play.
-        seeds: of the envs.
+        seeds: of the exam.
     """
 
     spec: Spec | None
@@ -66,7 +75,7 @@ class Source:
     settings: SimulatorSpec
     candidates: list[Candidate]
     final: FinalSpec
-    seeds: list[int]
+    seeds: Seeds
 
 
 def export(target: Path, out: Path, wanted: Wanted, terminal: Terminal) -> None:
@@ -154,7 +163,7 @@ def _of_sweep(paths: SweepPaths, wanted: Wanted, terminal: Terminal) -> Source:
     candidates = finalists.candidates_of(of, paths, records, terminal.note)
     if not candidates:
         raise BadInput(f"{shown(paths.folder)}: no trial has a score and a checkpoint")
-    seeds = finalists.evaluation_seeds(of.search.seed, of.final.seeds, (record.seed for record in records))
+    seeds = finalists.exam_seeds(of.search.seed, of.final.seeds, (record.seed for record in records))
     simulator = find_simulator(of.simulator, lambda name: wanted.python or of.python_of(name))
     return Source(of, simulator, _settings(of, simulator, wanted), candidates, of.final, seeds)
 
@@ -167,7 +176,7 @@ def _of_checkpoint(file: Path, wanted: Wanted) -> Source:
     python_of = of.python_of if of else lambda name: None
     simulator = find_simulator(wanted.simulator or trained.simulator, lambda name: wanted.python or python_of(name))
     final = wanted.applied_to(of.final if of else FinalSpec())
-    seeds = finalists.evaluation_seeds(of.search.seed if of else 0, final.seeds, [trained.seed])
+    seeds = finalists.exam_seeds(of.search.seed if of else 0, final.seeds, [trained.seed])
     origin = {"checkpoint": file.name, **trained.origin}
     if of and trial:
         origin |= {"sweep": of.name, "trial": trial}

@@ -1,22 +1,25 @@
-"""The final stage: plays the finalists, and films and exports the winner."""
+"""The final stage: the finalists sit the exam; the winner is judged beside the baseline, filmed and exported."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from go1_sweep import finalists, protocol
-from go1_sweep.errors import BadInput, UserError
-from go1_sweep.evaluation import Evaluation, evaluation_of, load
-from go1_sweep.finalists import Candidate
-from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, TrialPaths, write_json
+from go1_sweep.errors import UserError
+from go1_sweep.evaluation import Evaluation
+from go1_sweep.finalists import Candidate, Seeds
+from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, write_json
 from go1_sweep.spec import FinalSpec, Spec
 from go1_sweep.sweep import bundle_readme
+from go1_sweep.sweep.examination import Examination
 from go1_sweep.sweep.local_ray import Slots, worker_for
 from go1_sweep.sweep.players import Players
 from go1_sweep.terminal import Terminal
 from go1_sweep.trials_table import TrialRecord
+from go1_sweep.verdict import Verdict, of_policies
 from go1_sweep.wording import title
 from go1_sweep.worker.process import WorkerSpec
 
@@ -26,20 +29,20 @@ class Stage:
     """What the final stage works with.
 
     Attributes:
-        spec: how it is played and filmed.
-        worker: that plays.
-        slots: how many play side by side.
-        seeds: of the envs that are played in.
+        spec: how it is judged and filmed.
+        worker: that does it.
+        slots: how many sit the exam side by side.
+        seeds: of the exam.
         folder: for the winner's policy; made if it is not there.
         log: for all that the simulator says.
         is_of_run: whether it ends a sweep: evaluations and trajectories are kept beside the checkpoints. If
-            not, a sweep's folder is only read, and what it kept is taken where it is what would be played.
+            not, a sweep's folder is only read, and what it kept is taken where it is what would be done again.
     """
 
     spec: FinalSpec
     worker: WorkerSpec
     slots: Slots
-    seeds: list[int]
+    seeds: Seeds
     folder: PolicyPaths
     log: Path
     is_of_run: bool
@@ -51,7 +54,7 @@ def stage_of(spec: Spec, paths: SweepPaths, records: Iterable[TrialRecord], slot
         spec=spec.final,
         worker=worker_for(spec.simulator, spec.of_simulator(spec.simulator), spec.resources, slots),
         slots=slots,
-        seeds=finalists.evaluation_seeds(spec.search.seed, spec.final.seeds, (record.seed for record in records)),
+        seeds=finalists.exam_seeds(spec.search.seed, spec.final.seeds, (record.seed for record in records)),
         folder=paths.best,
         log=paths.final_log,
         is_of_run=True,
@@ -63,15 +66,17 @@ class Outcome:
     """What came of it.
 
     Attributes:
-        winner: the best in play.
-        baseline: the better of the baseline's checkpoints; ``None`` where there is no baseline.
-        evaluations: of all candidates that could be played.
+        winner: judged: the best of the candidates by the selecting seeds, in the exam of the judging ones.
+        baseline: judged likewise: the better of the baseline's checkpoints; ``None`` where there is no baseline.
+        candidates: all that could sit the exam, with the selecting seeds; empty where there is but one.
+        verdict: on the winner; ``None`` where there is no baseline.
         no_video: why there is no video; empty if there is one.
     """
 
     winner: Evaluation
     baseline: Evaluation | None
-    evaluations: list[Evaluation]
+    candidates: list[Evaluation]
+    verdict: Verdict | None
     no_video: str
 
     @property
@@ -81,11 +86,11 @@ class Outcome:
 
 
 def run(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> Outcome:
-    """Play all candidates, then film and export the winner.
+    """Select and judge a winner in the exam, then film and export it.
 
     Args:
         stage: see there.
-        candidates: that are played.
+        candidates: that sit the exam.
         terminal: hears of each step.
 
     Raises:
@@ -97,80 +102,44 @@ def run(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> Outcom
         raise UserError("no finalist has a checkpoint that can be played")
     stage.folder.folder.mkdir(parents=True, exist_ok=True)
     with Players(stage.slots, stage.worker, stage.log) as players:
-        evaluations = _kept(stage, candidates, terminal) or _evaluate(stage, players, candidates, terminal)
-        winner = finalists.winner(evaluations.values())
-        candidate = next(candidates[i] for i, evaluation in evaluations.items() if evaluation is winner)
-        no_video = _film_and_export(stage, players, candidate, terminal)
-    of_baseline = [each for each in evaluations.values() if each.trial == BASELINE]
-    baseline = finalists.winner(of_baseline) if of_baseline else None
-    outcome = Outcome(winner, baseline, list(evaluations.values()), no_video)
+        spec = stage.spec
+        exam = Examination(candidates, spec.envs, players, terminal, stage.is_of_run, spec.trajectories)
+        everyone = range(len(candidates))
+        selected = exam.sit("selection", everyone, stage.seeds.selecting) if len(candidates) > 1 else {}
+        best, rival = _picked(candidates, selected)
+        judged = exam.sit("judgement", [best] if rival is None else [best, rival], stage.seeds.judging)
+        if best not in judged:
+            raise UserError(f"{_title(candidates[best])} was selected, and could not be judged")
+        no_video = _film_and_export(stage, players, candidates[best], terminal)
+    winner, baseline = judged[best], judged.get(rival) if rival is not None else None
+    if selected and winner.trial == BASELINE:
+        baseline = winner
+    verdict = of_policies(winner, baseline) if baseline else None
+    outcome = Outcome(winner, baseline, list(selected.values()), verdict, no_video)
     write_json(
         stage.folder.evaluation,
         {
-            "winner": winner.summary(),
-            "baseline": baseline.summary() if baseline else None,
-            "evaluations": [each.to_json() for each in outcome.evaluations],
+            "winner": winner.to_json(),
+            "baseline": baseline.to_json() if baseline else None,
+            "verdict": dataclasses.asdict(verdict) if verdict else None,
+            "candidates": [each.to_json() for each in outcome.candidates],
         },
     )
     bundle_readme.write(stage.folder, outcome)
     return outcome
 
 
-def _kept(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> dict[int, Evaluation]:
-    """What the sweep kept of all candidates, by their place; nothing unless it is what would be played now."""
-    if stage.is_of_run:
-        return {}
-    kept = {i: load(each.evaluation) if each.evaluation else None for i, each in enumerate(candidates)}
-    found = {i: each for i, each in kept.items() if each and each.sha256 == candidates[i].sha256}
-    played = dict.fromkeys(stage.seeds, stage.spec.envs)
-    if len(found) < len(candidates) or any(
-        {seed: len(episodes) for seed, episodes in each.episodes.items()} != played
-        or each.versions != found[0].versions
-        for each in found.values()
-    ):
-        return {}
-    terminal.note("What the sweep itself played is taken")
-    for each in found.values():
-        terminal.evaluated(each)
-    return found
+def _picked(candidates: list[Candidate], selected: dict[int, Evaluation]) -> tuple[int, int | None]:
+    """The place of the best, and that of the baseline's best where another one won."""
 
+    def best_of(places: list[int]) -> int:
+        return max(places, key=lambda place: selected[place].overall().score or 0.0)
 
-def _evaluate(stage: Stage, players: Players, candidates: list[Candidate], terminal: Terminal) -> dict[int, Evaluation]:
-    """Play each candidate with each seed, at least one with success; the evaluations by the candidates' place."""
-    terminal.evaluating(len(candidates), stage.spec)
-    done: dict[int, Evaluation] = {}
-    refused: dict[int, protocol.Refused] = {}
-    answers: dict[int, dict[int, protocol.Evaluated]] = {i: {} for i in range(len(candidates))}
-    tasks = [(i, seed) for i in range(len(candidates)) for seed in stage.seeds]
-    jobs: list[protocol.Job] = [_job(stage, candidates[i], seed) for i, seed in tasks]
-    for place, answer in players.play(jobs):
-        i, seed = tasks[place]
-        if isinstance(answer, protocol.Evaluated):
-            answers[i][seed] = answer
-        elif isinstance(answer, protocol.Refused) and i not in refused:
-            refused[i] = answer
-            if len(candidates) > 1:  # else it is the error
-                terminal.note(f"{_title(candidates[i])} cannot be played: {answer.why}")
-        if len(answers[i]) == len(stage.seeds):
-            done[i] = _evaluation(candidates[i], stage.seeds, answers[i])
-            terminal.evaluated(done[i])
-            if stage.is_of_run and (path := candidates[i].evaluation):
-                done[i].save(path)
-    if not done:
-        first = next(iter(refused.values()))
-        raise BadInput(first.why) if first.is_bad_input else UserError(f"no policy could be played: {first.why}")
-    return dict(sorted(done.items()))
-
-
-def _job(stage: Stage, candidate: Candidate, seed: int) -> protocol.Evaluate:
-    keeps = stage.is_of_run and stage.spec.trajectories
-    path = TrialPaths(candidate.file.parent).trajectories(candidate.file.stem, seed)
-    return protocol.Evaluate(candidate.policy, stage.spec.envs, seed, steps=0, trajectories=str(path) if keeps else "")
-
-
-def _evaluation(candidate: Candidate, seeds: list[int], answers: dict[int, protocol.Evaluated]) -> Evaluation:
-    in_order = {seed: answers[seed] for seed in seeds}
-    return evaluation_of(candidate.trial, candidate.file.name, candidate.sha256, in_order, candidate.roles)
+    if not selected:
+        return 0, None
+    best = best_of(list(selected))
+    baseline = [place for place in selected if candidates[place].trial == BASELINE]
+    return best, best_of(baseline) if baseline and candidates[best].trial != BASELINE else None
 
 
 def _film_and_export(stage: Stage, players: Players, winner: Candidate, terminal: Terminal) -> str:
@@ -179,7 +148,7 @@ def _film_and_export(stage: Stage, players: Players, winner: Candidate, terminal
     no_video = "none was asked for"
     if video := stage.spec.video:
         path = str(stage.folder.video)
-        jobs.append(protocol.Film(winner.policy, stage.seeds[0], video.length, video.interval, path))
+        jobs.append(protocol.Film(winner.policy, stage.seeds.judging[0], video.length, video.interval, path))
     terminal.note(f"Exporting{' and filming' if video else ''} {_title(winner)}")
     for place, answer in players.play(jobs):
         if isinstance(jobs[place], protocol.Film):

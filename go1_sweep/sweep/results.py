@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import platform
 import shutil
 import subprocess
@@ -79,6 +80,7 @@ def write_result(
     phase: str,
     no_winner: str,
     seconds: dict[str, float],
+    insight: dict[str, Any],
 ) -> dict[str, Any]:
     """Write ``result.json`` and return what it holds.
 
@@ -90,6 +92,7 @@ def write_result(
         phase: finished, interrupted or failed.
         no_winner: ... and why.
         seconds: by use, besides those of training.
+        insight: see ``insight.py``.
     """
     by_trial = {record.trial: record for record in records}
     winner, baseline = (outcome.winner, outcome.baseline) if outcome else (None, None)
@@ -101,9 +104,11 @@ def write_result(
         "winner": _summary(paths, by_trial[winner.trial], winner) if winner else None,
         "no_winner": no_winner,
         "baseline": _summary(paths, by_trial[baseline.trial], baseline) if baseline else None,
-        "finalists": [each.summary() for each in outcome.evaluations] if outcome else [],
+        "verdict": dataclasses.asdict(outcome.verdict) if outcome and outcome.verdict else None,
+        "candidates": [each.summary() for each in outcome.candidates] if outcome else [],
         "video": shown_in(paths, paths.best.video) if outcome and not outcome.no_video else None,
         "no_video": outcome.no_video if outcome else "",
+        **insight,
         "states": dict(collections.Counter(record.state for record in records)),
         "seconds": {
             **{use: round(each, 3) for use, each in seconds.items()},
@@ -126,7 +131,7 @@ def _summary(paths: SweepPaths, record: TrialRecord, evaluation: Evaluation) -> 
         "env_steps": record.progress.env_steps,
         "train_seconds": round(record.progress.train_seconds, 3),
         "checkpoint": shown_in(paths, paths.trial(record.trial).folder / evaluation.checkpoint),
-        "play": evaluation.summary(),
+        "exam": evaluation.summary(),
     }
 
 

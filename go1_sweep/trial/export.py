@@ -42,7 +42,7 @@ def export(simulator: Simulator, request: protocol.Export, device: str) -> None:
     """
     paths = PolicyPaths(Path(request.folder))
     checkpoint = Path(request.policy.checkpoint)
-    with playing(simulator, request.policy, num_envs=NUM_ENVS, seed=SEED, device=device) as play:
+    with playing(simulator, request.policy, "play", num_envs=NUM_ENVS, seed=SEED, device=device) as play:
         if play.actor.is_recurrent:
             raise PolicyError(f"{checkpoint} is a recurrent policy: those are not exported")
         interface = simulator.interface(play.env, play.config)

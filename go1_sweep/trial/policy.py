@@ -1,4 +1,4 @@
-"""A trained policy from its checkpoint, in the play variant of its task."""
+"""A trained policy from its checkpoint, in an env of its task that does not train it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 
 from go1_sweep import protocol
-from go1_sweep.simulators.base import Actor, Simulator, TaskConfig
+from go1_sweep.simulators.base import Actor, Purpose, Simulator, TaskConfig
 from go1_sweep.trial import torch_settings
 from go1_sweep.trial.checkpoints import PolicyError, read_actor
 from go1_sweep.trial.runner import runner_of
@@ -25,7 +25,7 @@ class Play:
     """A policy and the env that it plays in.
 
     Attributes:
-        env: the play variant; ``reset`` begins its episodes.
+        env: ``reset`` begins its episodes.
         config: that the env was made of.
         actor: in evaluation mode.
     """
@@ -39,13 +39,14 @@ class Play:
 def playing(
     simulator: Simulator,
     policy: protocol.Policy,
+    purpose: Purpose,
     *,
     num_envs: int,
     seed: int,
     device: str,
     frame_size: tuple[int, int] | None = None,
 ) -> Iterator[Play]:
-    """Load the policy, and build the play variant of its task around it.
+    """Load the policy, and build an env of its task around it.
 
     Raises:
         PolicyError: the file is no checkpoint, or of another network than the task's.
@@ -53,7 +54,7 @@ def playing(
     """
     weights = read_actor(Path(policy.checkpoint))
     torch_settings.configure(deterministic=False)
-    config = simulator.load_config(simulator.resolve(policy.task), play=True)
+    config = simulator.load_config(simulator.resolve(policy.task), purpose)
     simulator.apply(config, policy.parameters)
     simulator.apply(config, {"num_envs": num_envs})
     env = simulator.make_env(config, seed, device, frame_size=frame_size)

@@ -43,7 +43,9 @@ def film(simulator: Simulator, request: protocol.Film, device: str, pulse: Calla
     """
     with (
         tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
-        playing(simulator, request.policy, num_envs=1, seed=request.seed, device=device, frame_size=FRAME_SIZE) as play,
+        playing(
+            simulator, request.policy, "play", num_envs=1, seed=request.seed, device=device, frame_size=FRAME_SIZE
+        ) as play,
         torch.inference_mode(),
     ):
         step_seconds = simulator.step_seconds(play.env)
@@ -53,7 +55,7 @@ def film(simulator: Simulator, request: protocol.Film, device: str, pulse: Calla
         with _writer(file, 1.0 / (step_seconds * request.interval)) as video:
             for step in range(request.length):
                 pulse(step, request.length)
-                simulator.set_command(play.env, COMMANDS[step * len(COMMANDS) // request.length])
+                simulator.set_command(play.env, torch.tensor(COMMANDS[step * len(COMMANDS) // request.length]))
                 if step % request.interval == 0:
                     frame = simulator.render(play.env)
                     video.append_data(captioned(frame, simulator.robot_state(play.env), step * step_seconds))

@@ -22,6 +22,8 @@ def view(simulator: Simulator, request: protocol.View, device: str, opened: Call
         PolicyError: see ``playing``.
         ConfigError: the simulator has no viewer.
     """
-    with playing(simulator, request.policy, num_envs=request.num_envs, seed=request.seed, device=device) as play:
+    with playing(
+        simulator, request.policy, "play", num_envs=request.num_envs, seed=request.seed, device=device
+    ) as play:
         reset(play.env)
         simulator.view(play.env, play.actor, in_window=request.viewer == "window", steps=request.steps, opened=opened)
