@@ -87,7 +87,7 @@ def _run(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal, scratc
             ended, phase = UserError(f"{error}; when that is mended: {rest}"), "failed"
     now = time.monotonic()
     seconds = {"wall": now - began, "final": now - trained}
-    result = results.write_result(paths, spec, records, outcome, phase, str(ended or ""), seconds)
+    result = results.write_result(paths, spec, records, outcome, phase, str(ended or ""), seconds, trials.insight())
     terminal.result(paths, result, outcome)
     return ended
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
@@ -12,6 +14,7 @@ from go1_sweep.parameters import Value
 from go1_sweep.paths import BASELINE, SweepPaths
 from go1_sweep.space import draw
 from go1_sweep.spec import Spec
+from go1_sweep.sweep.insight import insight
 from go1_sweep.trials_table import TrialRecord
 
 TOLD = {
@@ -34,6 +37,7 @@ class Search:
     def __init__(self, spec: Spec, paths: SweepPaths) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = spec.space
+        self._budgets = [*spec.rungs(), spec.budget.max]
         storage = RDBStorage(URL.create("sqlite", database=str(paths.study)).render_as_string())
         direction = "maximize" if spec.early_stopping.mode == "max" else "minimize"
         self._study = optuna.create_study(
@@ -78,6 +82,10 @@ class Search:
         elif record.state == "completed":
             value = record.progress.score
         trial.study.tell(trial, value, state=state)
+
+    def insight(self) -> dict[str, Any]:
+        """See ``insight.py``."""
+        return insight(self._study, self._budgets)
 
     def _keep(self, trial_id: str, trial: Trial) -> str:
         self._asked[trial_id] = trial

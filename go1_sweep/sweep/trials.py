@@ -106,6 +106,10 @@ class Trials:
         self._listener.ended(record)
         self._write()
 
+    def insight(self) -> dict[str, Any]:
+        """What the search says of itself, for ``result.json``."""
+        return self._search.insight()
+
     def interrupt(self) -> None:
         """End each running trial at its next report, and draw no more."""
         self.is_interrupted = True
