@@ -58,27 +58,65 @@ def candidates_of(
     """
     found = []
     for record in finalists(records, spec.final.finalists, spec.early_stopping.mode):
-        folder = paths.trial(record.trial)
-        try:
-            published = checkpoint.read_manifest(folder)
-        except ValueError as error:
-            raise BadInput(str(error)) from None
-        for each, roles in _last_and_best(published, spec.early_stopping.mode):
-            file = folder.folder / each.file
+        for each, roles in _last_and_best(_published(paths, record), spec.early_stopping.mode):
+            file = paths.trial(record.trial).folder / each.file
             if sha256(file) != each.sha256:
                 warn(f"{shown(file)} is missing, or not the file that its trial published: it is left out")
                 continue
-            found.append(
-                Candidate(
-                    trial=record.trial,
-                    policy=trained(file).policy,
-                    sha256=each.sha256,
-                    origin={"sweep": spec.name, "trial": record.trial, "checkpoint": each.file},
-                    roles=roles,
-                    evaluation=folder.evaluation(file.stem),
-                )
-            )
+            found.append(_candidate(spec, paths, record, each, roles))
     return found
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What came of parameters that were trained again.
+
+    Attributes:
+        candidates: the last checkpoint of each training.
+        diverged: how many trainings left none, by the parameters' fault: their score is 0.
+    """
+
+    candidates: list[Candidate]
+    diverged: int
+
+
+def retrained(spec: Spec, paths: SweepPaths, records: Iterable[TrialRecord], warn: Callable[[str], None]) -> Retrained:
+    """Of the retrainings of one trial; those that failed otherwise are left out, with a warning.
+
+    Raises:
+        BadInput: a manifest is damaged, or a ``config.yaml`` is missing.
+    """
+    found, diverged = [], 0
+    for record in records:
+        if record.state != "completed":
+            diverged += record.diverged
+            if not record.diverged:
+                warn(f"retraining {record.trial} {record.state}: it is left out")
+            continue
+        found += [_candidate(spec, paths, record, each, ("last",)) for each in _published(paths, record)[-1:]]
+    return Retrained(found, diverged)
+
+
+def _published(paths: SweepPaths, record: TrialRecord) -> list[checkpoint.Published]:
+    try:
+        return checkpoint.read_manifest(paths.trial(record.trial))
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+
+
+def _candidate(
+    spec: Spec, paths: SweepPaths, record: TrialRecord, published: checkpoint.Published, roles: tuple[str, ...]
+) -> Candidate:
+    folder = paths.trial(record.trial)
+    file = folder.folder / published.file
+    return Candidate(
+        trial=record.trial,
+        policy=trained(file).policy,
+        sha256=published.sha256,
+        origin={"sweep": spec.name, "trial": record.trial, "checkpoint": published.file},
+        roles=roles,
+        evaluation=folder.evaluation(file.stem),
+    )
 
 
 def _last_and_best(

@@ -176,6 +176,11 @@ class SweepPaths:
         return self.folder / "trials.csv"
 
     @property
+    def retrained(self) -> SweepPaths:
+        """Trials that were trained again with fresh seeds: a table and folders as those of the trials."""
+        return SweepPaths(self.folder / "retrained")
+
+    @property
     def best(self) -> PolicyPaths:
         """The winner's policy."""
         return PolicyPaths(self.folder / "best")

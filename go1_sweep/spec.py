@@ -117,12 +117,13 @@ class FinalSpec(_Section):
     """The final stage: the ``finalists`` best by training score, and the baseline, sit the exam in ``envs`` envs.
 
     With each of ``seeds`` seeds; the winner of that is judged, beside the baseline, with as many others, and is
-    filmed and exported.
+    filmed and exported. With ``retrain_seeds`` the parameters of both are judged: trained again with so many seeds.
     """
 
     finalists: Annotated[Whole, Field(ge=1)] = 3
     envs: Annotated[Whole, AfterValidator(check_envs)] = 48
     seeds: Annotated[Whole, Field(ge=1)] = 3
+    retrain_seeds: Annotated[Whole, Field(ge=0)] = 0
     trajectories: Flag = False
     video: Video = VideoSpec()
 

@@ -10,6 +10,7 @@ from go1_sweep.errors import did_you_mean
 from go1_sweep.parameters import Value
 from go1_sweep.simulators import SIMULATORS
 from go1_sweep.space import DISTRIBUTIONS, parents_first
+from go1_sweep.verdict import FEWEST
 from go1_sweep.yaml_file import in_yaml
 
 if TYPE_CHECKING:
@@ -37,11 +38,20 @@ def check(spec: Spec) -> None:
         raise BrokenRule(("simulator",), f"unknown simulator '{spec.simulator}'{did_you_mean(spec.simulator, known)}")
     _check_storage(spec)
     _check_budget(spec)
+    _check_final(spec)
     for name, value in spec.search.fixed.items():
         _checked(("search", "fixed", name), name, value)
     for name, value in (spec.baseline or {}).items():
         _checked(("baseline", name), name, value)
     _check_search(spec)
+
+
+def _check_final(spec: Spec) -> None:
+    if 0 < spec.final.retrain_seeds < FEWEST:
+        problem = f"fewer than {FEWEST} trainings of each say nothing of their parameters (0: none are trained again)"
+        raise BrokenRule(("final", "retrain_seeds"), problem)
+    if spec.final.retrain_seeds and spec.baseline is None:
+        raise BrokenRule(("final", "retrain_seeds"), "there is no baseline to compare with (baseline: false)")
 
 
 def _check_storage(spec: Spec) -> None:

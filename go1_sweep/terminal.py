@@ -51,7 +51,7 @@ class Terminal:
         spec, budget = plan.spec, plan.spec.budget
         self._budget_unit, self._budget_max = budget.unit, budget.max
         version = plan.versions.get(spec.simulator, "")
-        trials = spec.search.trials + (spec.baseline is not None)
+        trials = spec.search.trials + (spec.baseline is not None) + 2 * spec.final.retrain_seeds
         where = (
             f"{plan.slots} GPU{'s' * (plan.slots > 1)}, one each" if plan.gpus else f"{plan.slots} at a time on the CPU"
         )
@@ -61,7 +61,8 @@ class Terminal:
         self._say(f"[bold]{escape(spec.name)}[/]: {plan.task_id} on {f'{spec.simulator} {version}'.rstrip()}")
         self._say(f"  searched  {', '.join(map(escape, spec.search.parameters))} ({spec.search.sampler})")
         self._say(f"  trials    {spec.search.trials}{baseline}; {where}; {stops}")
-        self._say(f"  at most   {_cost(trials, plan)}")
+        again = f"; {spec.final.retrain_seeds} of them the winner's, and as many the baseline's, with fresh seeds"
+        self._say(f"  at most   {_cost(trials, plan)}{again if spec.final.retrain_seeds else ''}")
         self._say(f"  results   {escape(shown(spec.folder))}")
 
     def warn(self, text: str) -> None:

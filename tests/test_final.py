@@ -182,6 +182,30 @@ def test_an_export_that_is_ended_says_so(ended, tmp_path):
     assert (code, err) == (130, f"go1_sweep: interrupted; {tmp_path / 'out'} is not complete\n")
 
 
+def test_with_retrain_seeds_the_verdict_is_about_the_parameters(sweep):
+    """A trial whose robots do not fall beats a baseline whose every other robot does, with each seed."""
+    search = {"trials": 1, "parameters": {"env.fall_step": {"choice": [0]}}}
+    final = {"finalists": 1, "envs": 12, "seeds": 1, "retrain_seeds": 4, "video": False}
+    again = sweep(search=search, final=final, baseline={"env.fall_step": 3})
+    code, out, err = again.run()
+    assert code == 0, err
+    paths = SweepPaths(again.folder)
+    result, judged = json.loads(paths.result.read_text()), json.loads(paths.best.evaluation.read_text())
+    verdict = result["verdict"]
+    assert (result["winner"]["trial"], verdict["about"], verdict["is_gain"]) == ("0000", "parameters", True)
+    assert (verdict["probability"], verdict["interval"][0] > 0.3) == (1.0, True)
+    assert verdict["sentence"] in out
+    names = [f"{trial}-{seed}" for trial in ("0000", "baseline") for seed in range(1, 5)]
+    assert [each["trial"] for each in judged["retrained"]] == names
+    with open(paths.retrained.trials_table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    with open(paths.trials_table, newline="") as file:
+        trained = {row["seed"] for row in csv.DictReader(file)}
+    assert {row["state"] for row in rows} == {"completed"}
+    assert len({row["seed"] for row in rows} | trained) == 8 + 2
+    assert "at most   10 x 6 iterations; 4 of them the winner's, and as many the baseline's, with fresh seeds" in out
+
+
 def one_trial(sweep, **fixed) -> Sweep:
     search = {"trials": 1, "parameters": {"entropy_coef": {"uniform": [0.0, 0.01]}}, "fixed": fixed}
     return sweep(search=search, final={**FINAL, "finalists": 1, "seeds": 1})

@@ -150,7 +150,7 @@ def test_in_the_exam_each_robot_has_its_command_and_its_terrain_from_its_first_s
         origins = terrain.terrain_origins[terrain.terrain_levels, terrain.terrain_types][:, :2]
         assert (data.root_link_pos_w[:, :2] - origins).norm(dim=1).max() < 1.0
         assert len(terrain.terrain_types.unique()) == terrain.terrain_origins.shape[1], "all kinds of terrain"
-        mass = env.unwrapped.sim.mj_model.body_subtreemass[1]
+        (mass,) = env.unwrapped.sim.mj_model.body("robot/trunk").subtreemass
         torques, velocities = data.qfrc_actuator[3].tolist(), data.joint_vel[3].tolist()
         power = sum(max(torque * velocity, 0) for torque, velocity in zip(torques, velocities, strict=True))
         assert simulator.robot_state(env).power[3].item() == pytest.approx(power / (mass * 9.81), rel=1e-3)

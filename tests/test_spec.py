@@ -73,6 +73,7 @@ def test_every_default_is_resolved():
             "finalists": 3,
             "envs": 48,
             "seeds": 3,
+            "retrain_seeds": 0,
             "trajectories": False,
             "video": {"length": 500, "interval": 1},
         },
@@ -240,6 +241,14 @@ ONE_OF = "needs one of choice, uniform, log_uniform, int_uniform"
 FOLDER = "cannot be a folder name: at most 100 letters, digits, . _ -, and the first no . or -"
 
 IN_THE_FILE = [
+    # the final stage
+    ("final: {envs: 50}", "sweep.yaml:1: final.envs: the exam has 12 commands, so envs are a multiple of that, not 50"),
+    ("final: {envs: 0}", "sweep.yaml:1: final.envs: the exam has 12 commands"),
+    ("final: {retrain_seeds: 3}", "sweep.yaml:1: final.retrain_seeds: fewer than 4 trainings of each say nothing"),
+    (
+        "baseline: false\nfinal: {retrain_seeds: 5}",
+        "sweep.yaml:2: final.retrain_seeds: there is no baseline to compare with (baseline: false)",
+    ),
     # keys
     ("serach: {}", "sweep.yaml:1: serach: unknown key; did you mean 'search'?"),
     ("zzz: 1", f"sweep.yaml:1: zzz: unknown key; {TOP}"),

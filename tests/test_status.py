@@ -37,7 +37,8 @@ def a_sweep(folder: Path, *states: str, result: dict | None = None) -> SweepPath
     return paths
 
 
-RESULT = {"phase": "finished", "winner": None, "no_winner": "none", "baseline": None, "seconds": {"wall": 1.5}}
+NO_WINNER = {"winner": None, "no_winner": "none", "baseline": None, "verdict": None}
+RESULT = {"phase": "finished", **NO_WINNER, "seconds": {"wall": 1.5}}
 
 
 def refused(arguments: list[str], capsys) -> str:

@@ -9,10 +9,10 @@ import optuna
 import pytest
 import yaml
 
-from go1_sweep import spec, trials_table
+from go1_sweep import finalists, spec, trials_table
 from go1_sweep.paths import BASELINE, SweepPaths
 from go1_sweep.protocol import Progress
-from go1_sweep.sweep.trials import Trials
+from go1_sweep.sweep.trials import Retrainings, Trials
 from go1_sweep.trials_table import TrialRecord
 
 PARAMETERS = {
@@ -39,7 +39,7 @@ class Heard:
 def make(tmp_path):
     """Makes the trials of a sweep: rungs at 3 and 6 of 12 iterations, the better half goes on."""
 
-    def trials(**search: Any) -> tuple[Trials, SweepPaths, Heard]:
+    def trials(retrain_seeds: int = 0, **search: Any) -> tuple[Trials, SweepPaths, Heard]:
         file = tmp_path / "sweep.yaml"
         content = {
             "task": "flat",
@@ -48,6 +48,7 @@ def make(tmp_path):
             "early_stopping": {"grace": 0.25, "reduction_factor": 2},
             "storage": str(tmp_path),
             "baseline": {"num_envs": 16},
+            "final": {"retrain_seeds": retrain_seeds},
         }
         file.write_text(yaml.safe_dump(content))
         paths = SweepPaths(tmp_path / "out")
@@ -201,3 +202,31 @@ def test_an_interrupt_does_not_change_why_a_trial_was_stopped(make):
     trials.ended(weak, result("running", at(3, 1.0)))
     assert table(paths)[weak]["state"] == "early_stopped"
     assert told(paths)[weak].state.name == "PRUNED"
+
+
+def test_retrainings_take_turns_have_fresh_seeds_and_are_never_stopped_early(make):
+    trials, paths, heard = make(retrain_seeds=4)
+    first, second = trials.draw(), trials.draw()
+    sweep = trials._spec
+    again = Retrainings(sweep, paths, heard, [second, first])
+    (paths.retrained.folder).mkdir()
+    records = [again.draw() for _ in range(8)]
+    assert again.is_exhausted
+    assert [record.trial for record in records[:3]] == ["0000-1", "baseline-1", "0000-2"]
+    assert {len(again.of(trial)) for trial in ("0000", BASELINE)} == {4}
+    assert all(record.parameters == second.parameters for record in again.of("0000"))
+    seeds = {record.seed for record in [first, second, *records]}
+    assert len(seeds) == 10
+    for record in records:
+        assert again.report(record.trial, at(6, -1e9))
+    again.ended("0000-1", result("failed", at(2, None), diverged=True))
+    again.ended("0000-2", result("failed", at(2, None)))
+    rows = table(paths.retrained)
+    assert (rows["0000-1"]["state"], rows["0000-3"]["state"], len(rows)) == ("failed", "running", 8)
+    assert set(told(paths)) == {BASELINE, "0000"}, "Optuna hears of what it drew alone"
+    warned: list[str] = []
+    found = finalists.retrained(sweep, paths.retrained, again.of("0000")[:2], warned.append)
+    assert (found.candidates, found.diverged) == ([], 1)
+    assert warned == ["retraining 0000-2 failed: it is left out"]
+    again.interrupt()
+    assert not again.report("baseline-1", at(7, 1.0))

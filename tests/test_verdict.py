@@ -11,7 +11,7 @@ from test_evaluation import GOOD, evaluated
 from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import BASELINE
 from go1_sweep.protocol import Episode
-from go1_sweep.verdict import NO_RIVAL, of_policies
+from go1_sweep.verdict import NO_RIVAL, of_parameters, of_policies
 
 ROBOTS = 12
 
@@ -55,6 +55,36 @@ def test_the_verdict_has_its_gain_within_its_interval_and_says_both():
     back = of_policies(dataclasses.replace(worse, trial="0001"), dataclasses.replace(better, trial=BASELINE))
     assert back.gain == pytest.approx(-verdict.gain)
     assert back.sentence.startswith("No significant gain over the baseline's policy")
+
+
+@pytest.mark.parametrize("number", [4, 5, 8])
+def test_parameters_that_do_nothing_are_hardly_ever_called_better(number):
+    draw = random.Random(3)
+
+    def scores() -> list[float]:
+        return [0.7 + draw.gauss(0, 0.05) for _ in range(number)]
+
+    verdicts = [of_parameters(scores(), scores()) for _ in range(200)]
+    assert sum(verdict.is_gain for verdict in verdicts) <= 14  # 5% are 10
+    assert all(verdict.interval[0] <= verdict.gain <= verdict.interval[1] for verdict in verdicts)
+
+
+def test_parameters_that_are_better_are_called_so_with_their_gain_and_its_probability():
+    ours, theirs = [0.80, 0.81, 0.79, 0.82, 0.30], [0.70, 0.71, 0.69, 0.72, 0.68]
+    verdict = of_parameters(ours, theirs)
+    assert verdict.gain == pytest.approx((0.80 + 0.81 + 0.79) / 3 - (0.70 + 0.71 + 0.69) / 3), "one bad seed is cut off"
+    assert verdict.probability == pytest.approx(20 / 25)
+    without = of_parameters([0.80, 0.81, 0.79, 0.82], theirs)
+    assert (without.about, without.is_gain, without.probability) == ("parameters", True, 1.0)
+    assert "These parameters are better than the baseline's in the exam: +0.105" in without.sentence
+    assert "4 and 5 trainings" in without.sentence
+    assert not of_parameters(theirs, ours).is_gain
+
+
+def test_from_three_trainings_nothing_is_claimed():
+    verdict = of_parameters([0.9, 0.9, 0.9], [0.1, 0.1, 0.1, 0.1])
+    assert not verdict.is_gain
+    assert verdict.sentence == "3 and 4 trainings are too few to judge the parameters."
 
 
 def test_a_policy_is_no_better_than_itself_and_the_baseline_has_no_rival():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from go1_sweep import finalists, protocol
 from go1_sweep.errors import UserError
 from go1_sweep.evaluation import Evaluation
-from go1_sweep.finalists import Candidate, Seeds
+from go1_sweep.finalists import Candidate, Retrained, Seeds
 from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, write_json
 from go1_sweep.spec import FinalSpec, Spec
 from go1_sweep.sweep import bundle_readme
@@ -19,7 +19,7 @@ from go1_sweep.sweep.local_ray import Slots, worker_for
 from go1_sweep.sweep.players import Players
 from go1_sweep.terminal import Terminal
 from go1_sweep.trials_table import TrialRecord
-from go1_sweep.verdict import Verdict, of_policies
+from go1_sweep.verdict import Verdict, of_parameters, of_policies
 from go1_sweep.wording import title
 from go1_sweep.worker.process import WorkerSpec
 
@@ -69,6 +69,7 @@ class Outcome:
         winner: judged: the best of the candidates by the selecting seeds, in the exam of the judging ones.
         baseline: judged likewise: the better of the baseline's checkpoints; ``None`` where there is no baseline.
         candidates: all that could sit the exam, with the selecting seeds; empty where there is but one.
+        retrained: the trainings with the parameters of each, judged; empty where there was none.
         verdict: on the winner; ``None`` where there is no baseline.
         no_video: why there is no video; empty if there is one.
     """
@@ -76,6 +77,7 @@ class Outcome:
     winner: Evaluation
     baseline: Evaluation | None
     candidates: list[Evaluation]
+    retrained: list[Evaluation]
     verdict: Verdict | None
     no_video: str
 
@@ -85,13 +87,19 @@ class Outcome:
         return None if self.baseline == self.winner else self.baseline
 
 
-def run(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> Outcome:
+Retrain = Callable[[str, str], tuple[Retrained, Retrained]]
+"""Trains the parameters of two trials again."""
+
+
+def run(stage: Stage, candidates: list[Candidate], terminal: Terminal, retrain: Retrain | None = None) -> Outcome:
     """Select and judge a winner in the exam, then film and export it.
 
     Args:
         stage: see there.
         candidates: that sit the exam.
         terminal: hears of each step.
+        retrain: called for the winner's trial and the baseline, while no slot is taken; ``None``: the policies alone
+            are judged.
 
     Raises:
         BadInput: no candidate could be played, and the first one's checkpoint is at fault.
@@ -107,15 +115,25 @@ def run(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> Outcom
         everyone = range(len(candidates))
         selected = exam.sit("selection", everyone, stage.seeds.selecting) if len(candidates) > 1 else {}
         best, rival = _picked(candidates, selected)
-        judged = exam.sit("judgement", [best] if rival is None else [best, rival], stage.seeds.judging)
+        again = Again(Retrained([], 0), Retrained([], 0))
+        if retrain and rival is not None:
+            players.close()
+            again = Again(*retrain(candidates[best].trial, BASELINE))
+            exam.candidates = [*candidates, *again.candidates]
+        places = [best, *([] if rival is None else [rival]), *range(len(candidates), len(exam.candidates))]
+        judged = exam.sit("judgement", places, stage.seeds.judging)
         if best not in judged:
             raise UserError(f"{_title(candidates[best])} was selected, and could not be judged")
         no_video = _film_and_export(stage, players, candidates[best], terminal)
     winner, baseline = judged[best], judged.get(rival) if rival is not None else None
-    if selected and winner.trial == BASELINE:
+    if winner.trial == BASELINE and (selected or stage.is_of_run):
         baseline = winner
-    verdict = of_policies(winner, baseline) if baseline else None
-    outcome = Outcome(winner, baseline, list(selected.values()), verdict, no_video)
+    retrained = {place: each for place, each in judged.items() if place >= len(candidates)}
+    verdict = None
+    if baseline:
+        scores = again.scores({place - len(candidates): each for place, each in retrained.items()})
+        verdict = of_parameters(*scores) if any(scores) else of_policies(winner, baseline)
+    outcome = Outcome(winner, baseline, list(selected.values()), list(retrained.values()), verdict, no_video)
     write_json(
         stage.folder.evaluation,
         {
@@ -123,10 +141,32 @@ def run(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> Outcom
             "baseline": baseline.to_json() if baseline else None,
             "verdict": dataclasses.asdict(verdict) if verdict else None,
             "candidates": [each.to_json() for each in outcome.candidates],
+            "retrained": [each.to_json() for each in outcome.retrained],
         },
     )
     bundle_readme.write(stage.folder, outcome)
     return outcome
+
+
+@dataclass(frozen=True)
+class Again:
+    """The winner's parameters and the baseline's, trained again."""
+
+    ours: Retrained
+    theirs: Retrained
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """Of both, the winner's first."""
+        return [*self.ours.candidates, *self.theirs.candidates]
+
+    def scores(self, judged: dict[int, Evaluation]) -> tuple[list[float], list[float]]:
+        """The scores of each, from the results by the places of ``candidates``; 0 for what diverged."""
+        found = {place: each.overall().score or 0.0 for place, each in judged.items()}
+        border = len(self.ours.candidates)
+        ours = [score for place, score in found.items() if place < border] + [0.0] * self.ours.diverged
+        theirs = [score for place, score in found.items() if place >= border] + [0.0] * self.theirs.diverged
+        return ours, theirs
 
 
 def _picked(candidates: list[Candidate], selected: dict[int, Evaluation]) -> tuple[int, int | None]:

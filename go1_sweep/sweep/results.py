@@ -106,6 +106,7 @@ def write_result(
         "baseline": _summary(paths, by_trial[baseline.trial], baseline) if baseline else None,
         "verdict": dataclasses.asdict(outcome.verdict) if outcome and outcome.verdict else None,
         "candidates": [each.summary() for each in outcome.candidates] if outcome else [],
+        "retrained": [each.summary() for each in outcome.retrained] if outcome else [],
         "video": shown_in(paths, paths.best.video) if outcome and not outcome.no_video else None,
         "no_video": outcome.no_video if outcome else "",
         **insight,

@@ -13,18 +13,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from go1_sweep import interrupts, lock, protocol
 from go1_sweep.errors import Interrupted, NoTrialSucceeded, UserError
-from go1_sweep.finalists import candidates_of
+from go1_sweep.finalists import Retrained, candidates_of, retrained
 from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.spec import Spec
 from go1_sweep.sweep import final, results
 from go1_sweep.sweep.local_ray import Slots, local_ray, slots_for, worker_for
 from go1_sweep.sweep.preflight import check
 from go1_sweep.sweep.trainable import TrialActor
-from go1_sweep.sweep.trials import Trials
+from go1_sweep.sweep.trials import Retrainings, Trainings, Trials
 from go1_sweep.sweep.tune_adapters import Trouble, TuneEvents, TuneScheduler, TuneSearcher
 from go1_sweep.terminal import Plan, Terminal
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
-from go1_sweep.wording import export_command
+from go1_sweep.wording import export_command, title
 
 
 def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
@@ -79,7 +79,9 @@ def _run(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal, scratc
         try:
             with interrupts.raising():
                 candidates = candidates_of(spec, paths, records, terminal.note)
-                outcome = final.run(final.stage_of(spec, paths, records, slots), candidates, terminal)
+                stage = final.stage_of(spec, paths, records, slots)
+                retrain = _retraining(spec, paths, trials, slots, terminal, scratch)
+                outcome = final.run(stage, candidates, terminal, retrain)
         except KeyboardInterrupt:
             done = "interrupted in the final stage; all trials are done"
             ended, phase = Interrupted(f"{done}; for the rest: {rest}"), "interrupted"
@@ -95,27 +97,50 @@ def _run(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal, scratc
 def _run_trials(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal, scratch: str) -> Trials:
     """Run all trials; returns when each is over, or when the user interrupts."""
     trials = Trials(spec, paths, terminal)
+    with terminal.live(spec, trials.records, slots.count):
+        _run_trainings(spec, trials, slots, terminal, scratch)
+    return trials
+
+
+def _run_trainings(spec: Spec, trainings: Trainings, slots: Slots, terminal: Terminal, scratch: str) -> None:
+    """Run all of them; returns when each is over, or when the user interrupts."""
 
     def say() -> None:
         terminal.note("Stopping: each trial ends with its current iteration. Ctrl-C again ends them at once.")
 
-    with terminal.live(spec, trials.records, slots.count):
-        try:
-            with interrupts.twice(trials.interrupt, say):
-                _fit(spec, paths, trials, slots, scratch)
-        except KeyboardInterrupt:
-            trials.interrupt()  # the second may have come in the middle of the first
-        except Exception as error:
-            with contextlib.suppress(OSError, StorageInternalError, SQLAlchemyError):
-                trials.abandon(f"the sweep ended with {type(error).__name__}")
-            raise
-        trials.abandon(INTERRUPTED)
-    return trials
+    try:
+        with interrupts.twice(trainings.interrupt, say):
+            _fit(spec, trainings, slots, scratch)
+    except KeyboardInterrupt:
+        trainings.interrupt()  # the second may have come in the middle of the first
+    except Exception as error:
+        with contextlib.suppress(OSError, StorageInternalError, SQLAlchemyError):
+            trainings.abandon(f"the sweep ended with {type(error).__name__}")
+        raise
+    trainings.abandon(INTERRUPTED)
 
 
-def _fit(spec: Spec, paths: SweepPaths, trials: Trials, slots: Slots, scratch: str) -> None:
+def _retraining(
+    spec: Spec, paths: SweepPaths, trials: Trials, slots: Slots, terminal: Terminal, scratch: str
+) -> final.Retrain | None:
+    """What trains two trials of the sweep again, each with fresh seeds, if that is wanted."""
+
+    def retrain(ours: str, theirs: str) -> tuple[Retrained, Retrained]:
+        again = Retrainings(spec, paths, terminal, [trials.records[trial] for trial in (ours, theirs)])
+        paths.retrained.trials.mkdir(parents=True)
+        terminal.note(f"Training {title(ours)} and {title(theirs)} again with {spec.final.retrain_seeds} seeds each")
+        _run_trainings(spec, again, slots, terminal, scratch)
+        if again.is_interrupted:
+            raise KeyboardInterrupt
+        one, other = (retrained(spec, paths.retrained, again.of(trial), terminal.note) for trial in (ours, theirs))
+        return one, other
+
+    return retrain if spec.final.retrain_seeds else None
+
+
+def _fit(spec: Spec, trainings: Trainings, slots: Slots, scratch: str) -> None:
     def request(record: TrialRecord) -> protocol.Train:
-        return _request(spec, paths, record)
+        return _request(spec, trainings.paths, record)
 
     worker = worker_for(spec.simulator, spec.of_simulator(spec.simulator), spec.resources, slots)
     trouble = Trouble()
@@ -123,17 +148,17 @@ def _fit(spec: Spec, paths: SweepPaths, trials: Trials, slots: Slots, scratch: s
         tune.with_resources(TrialActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
         tune_config=tune.TuneConfig(
             num_samples=-1,  # until the searcher says that it has no more
-            search_alg=TuneSearcher(trials, trouble, slots.count, request, worker),
-            scheduler=TuneScheduler(trials, trouble),
+            search_alg=TuneSearcher(trainings, trouble, slots.count, request, worker),
+            scheduler=TuneScheduler(trainings, trouble),
             reuse_actors=spec.resources.reuse_workers,
         ),
         run_config=RunConfig(
-            name=spec.name,
+            name=trainings.paths.folder.name,
             storage_path=scratch,
             verbose=0,
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=0),
-            callbacks=[TuneEvents(trials, trouble)],
+            callbacks=[TuneEvents(trainings, trouble)],
         ),
     ).fit()
     trouble.raise_again()

@@ -7,6 +7,8 @@ ASHA, to Optuna, to ``trials.csv`` and to the terminal.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from go1_sweep import trials_table
@@ -30,16 +32,14 @@ class Listener(Protocol):
         ...
 
 
-class Trials:
-    """All trials of one sweep."""
+class Trainings(ABC):
+    """Trainings as Tune runs them: which is the next, and what became of each. None is stopped early."""
 
     def __init__(self, spec: Spec, paths: SweepPaths, listener: Listener) -> None:
-        stopping = spec.early_stopping
+        """Begin; ``paths``: where their table and their folders are."""
         self._spec = spec
-        self._paths = paths
+        self.paths = paths
         self._listener = listener
-        self._search = Search(spec, paths)
-        self._asha = Asha(spec.rungs(), stopping.reduction_factor, stopping.mode)
         self.is_interrupted = False
         self.records: dict[str, TrialRecord] = {}
 
@@ -49,21 +49,14 @@ class Trials:
         return [record for record in self.records.values() if record.state == "running"]
 
     @property
+    @abstractmethod
     def is_exhausted(self) -> bool:
         """Whether no trial will be drawn any more."""
-        drawn = len(self.records) - (BASELINE in self.records)
-        return self.is_interrupted or drawn >= self._spec.search.trials
 
     def draw(self) -> TrialRecord:
-        """The next trial: the baseline, then what the sampler says."""
-        baseline = self._spec.baseline
-        if baseline is not None and BASELINE not in self.records:
-            trial, parameters = self._search.add_baseline(), dict(baseline)
-        else:
-            trial, drawn = self._search.draw()
-            parameters = {**self._spec.search.fixed, **drawn}
-        record = TrialRecord(trial, parameters, training_seed(self._spec.search.seed, trial))
-        self.records[trial] = record
+        """The next trial."""
+        record = self._next()
+        self.records[record.trial] = record
         self._write()
         return record
 
@@ -74,22 +67,11 @@ class Trials:
     def report(self, trial: str, progress: Progress, gpu: str = "") -> bool:
         """Take an iteration's report; whether the trial goes on.
 
-        A trial that has used its whole budget may say so itself, whatever the rungs say that its last
-        iteration jumped over.
+        A trial that has used its whole budget may say so itself.
         """
         record = self.records[trial]
         record.progress, record.gpu = progress, gpu
-        budget = self._spec.budget
-        is_over = progress.used(budget.unit) >= budget.max
-        if trial != BASELINE:
-            for verdict in self._asha.report(trial, progress.used(budget.unit), progress.score):
-                rung = verdict.rung
-                self._search.report(trial, rung.budget, rung.scores[trial])
-                if not (verdict.goes_on or is_over):
-                    record.state = "early_stopped"
-                    record.why = f"among the weaker of {len(rung.scores)} trials at {rung.budget} {budget.unit}"
-                    return False
-        return is_over or not self.is_interrupted
+        return self._is_over(progress) or not self.is_interrupted
 
     def ended(self, trial: str, result: dict[str, Any] | None) -> None:
         """The trial is over: by a stop, by its own end (``result`` says how), or with its actor (``None``)."""
@@ -102,13 +84,9 @@ class Trials:
             record.progress = Progress(**result["progress"])
         elif record.state == "running":
             record.state, record.why = "interrupted", INTERRUPTED
-        self._search.tell(record)
+        self._tell(record)
         self._listener.ended(record)
         self._write()
-
-    def insight(self) -> dict[str, Any]:
-        """What the search says of itself, for ``result.json``."""
-        return self._search.insight()
 
     def interrupt(self) -> None:
         """End each running trial at its next report, and draw no more."""
@@ -118,12 +96,102 @@ class Trials:
         """The sweep ends now: what is not over was interrupted."""
         for record in self.unfinished:
             record.state, record.why = "interrupted", why
-            self._search.tell(record)
+            self._tell(record)
         self._write()
+
+    @abstractmethod
+    def _next(self) -> TrialRecord: ...
+
+    @abstractmethod
+    def _tell(self, record: TrialRecord) -> None:
+        """Who else needs to know that a trial is over."""
+
+    def _is_over(self, progress: Progress) -> bool:
+        return progress.used(self._spec.budget.unit) >= self._spec.budget.max
 
     def _write(self) -> None:
         search = self._spec.search
-        trials_table.write(self._paths, self.records.values(), [*search.parameters, *search.fixed])
+        trials_table.write(self.paths, self.records.values(), [*search.parameters, *search.fixed])
+
+
+class Trials(Trainings):
+    """All trials of one sweep."""
+
+    def __init__(self, spec: Spec, paths: SweepPaths, listener: Listener) -> None:
+        super().__init__(spec, paths, listener)
+        stopping = spec.early_stopping
+        self._search = Search(spec, paths)
+        self._asha = Asha(spec.rungs(), stopping.reduction_factor, stopping.mode)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether no trial will be drawn any more."""
+        drawn = len(self.records) - (BASELINE in self.records)
+        return self.is_interrupted or drawn >= self._spec.search.trials
+
+    def report(self, trial: str, progress: Progress, gpu: str = "") -> bool:
+        """Take an iteration's report; whether the trial goes on, by the rungs as well.
+
+        They do not stop one that has used its whole budget, when its last iteration jumped over one.
+        """
+        goes_on = super().report(trial, progress, gpu)
+        if trial == BASELINE:
+            return goes_on
+        record, unit = self.records[trial], self._spec.budget.unit
+        for verdict in self._asha.report(trial, progress.used(unit), progress.score):
+            rung = verdict.rung
+            self._search.report(trial, rung.budget, rung.scores[trial])
+            if not (verdict.goes_on or self._is_over(progress)):
+                record.state = "early_stopped"
+                record.why = f"among the weaker of {len(rung.scores)} trials at {rung.budget} {unit}"
+                return False
+        return goes_on
+
+    def insight(self) -> dict[str, Any]:
+        """What the search says of itself, for ``result.json``."""
+        return self._search.insight()
+
+    def _next(self) -> TrialRecord:
+        """The baseline, then what the sampler says."""
+        baseline = self._spec.baseline
+        if baseline is not None and BASELINE not in self.records:
+            trial, parameters = self._search.add_baseline(), dict(baseline)
+        else:
+            trial, drawn = self._search.draw()
+            parameters = {**self._spec.search.fixed, **drawn}
+        return TrialRecord(trial, parameters, training_seed(self._spec.search.seed, trial))
+
+    def _tell(self, record: TrialRecord) -> None:
+        self._search.tell(record)
+
+
+class Retrainings(Trainings):
+    """Trials of the sweep, trained again with fresh seeds, side by side; each by its id and its seed's number."""
+
+    def __init__(self, spec: Spec, paths: SweepPaths, listener: Listener, trials: Sequence[TrialRecord]) -> None:
+        """Begin; ``trials``: whose parameters are trained again."""
+        super().__init__(spec, paths.retrained, listener)
+        seeds = range(1, spec.final.retrain_seeds + 1)
+        named = [(f"{trial.trial}-{seed}", trial.parameters) for seed in seeds for trial in trials]
+        self._waiting = [
+            TrialRecord(name, dict(parameters), training_seed(spec.search.seed, f"retrain/{name}"))
+            for name, parameters in named
+        ]
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether no trial will be drawn any more."""
+        return self.is_interrupted or not self._waiting
+
+    def of(self, trial: str) -> list[TrialRecord]:
+        """The retrainings of a trial."""
+        return [record for name, record in self.records.items() if name.rpartition("-")[0] == trial]
+
+    def _next(self) -> TrialRecord:
+        return self._waiting.pop(0)
+
+    def _tell(self, record: TrialRecord) -> None:
+        """Nobody: the sampler learns from what it drew."""
 
 
 def training_seed(sweep_seed: int, trial: str) -> int:

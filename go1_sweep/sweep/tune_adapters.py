@@ -12,7 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from go1_sweep import protocol
-from go1_sweep.sweep.trials import Trials
+from go1_sweep.sweep.trials import Trainings
 from go1_sweep.trials_table import TrialRecord
 from go1_sweep.worker.process import WorkerSpec
 
@@ -63,7 +63,7 @@ class TuneSearcher(_Live, Searcher):
 
     def __init__(
         self,
-        trials: Trials,
+        trials: Trainings,
         trouble: Trouble,
         slots: int,
         request: Callable[[TrialRecord], protocol.Train],
@@ -108,7 +108,7 @@ class TuneSearcher(_Live, Searcher):
 class TuneScheduler(_Live, FIFOScheduler):
     """Stops the trials that may not go on."""
 
-    def __init__(self, trials: Trials, trouble: Trouble) -> None:
+    def __init__(self, trials: Trainings, trouble: Trouble) -> None:
         super().__init__()
         self._trials = trials
         self._trouble = trouble
@@ -126,7 +126,7 @@ class TuneScheduler(_Live, FIFOScheduler):
 class TuneEvents(_Live, Callback):
     """Tells when a trial has got its slot."""
 
-    def __init__(self, trials: Trials, trouble: Trouble) -> None:
+    def __init__(self, trials: Trainings, trouble: Trouble) -> None:
         self._trials = trials
         self._trouble = trouble
 
