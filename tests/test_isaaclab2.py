@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import imageio.v2 as imageio
+import numpy as np
 import onnxruntime
 import pytest
 import torch
@@ -21,7 +22,7 @@ from isaaclab2 import environment
 from test_worker import Talk
 from test_worker import request as asked
 
-from go1_sweep import cli, protocol
+from go1_sweep import cli, exam, protocol
 from go1_sweep.parameters import PARAMETERS, Value
 from go1_sweep.paths import PolicyPaths, TrialPaths
 from go1_sweep.sweep import trainable
@@ -187,6 +188,18 @@ def test_a_policy_is_judged_in_the_play_variant(talk, trained):
     assert (answer.task_id, answer.max_length, answer.step_seconds) == (ROUGH, 1000, pytest.approx(0.02))
     assert sum(episode.length for episode in answer.episodes) == 3 * 40
     assert all(episode.lin_vel_rmse > 0 for episode in answer.episodes)
+
+
+def test_a_policy_sits_the_exam_on_its_levels_of_terrain_by_its_commands(talk, trained, tmp_path):
+    file = tmp_path / "steps.npz"
+    answer = ask(talk, protocol.Evaluate(policy(trained), 24, seed=5, steps=0, trajectories=str(file), is_exam=True))
+    assert isinstance(answer, protocol.Evaluated), answer
+    assert (answer.task_id, answer.max_length) == (ROUGH, 500)
+    assert [episode.env for episode in answer.episodes] == list(range(24))
+    with np.load(file) as recorded:
+        told = np.broadcast_to([*exam.COMMANDS.values()] * 2, recorded["command"].shape)
+        assert np.allclose(recorded["command"], told)
+        assert np.isfinite(recorded["power"]).all()
 
 
 def test_a_policy_is_exported_with_what_its_numbers_mean(talk, trained, tmp_path):

@@ -243,8 +243,12 @@ FOLDER = "cannot be a folder name: at most 100 letters, digits, . _ -, and the f
 IN_THE_FILE = [
     # the final stage
     ("final: {envs: 50}", "sweep.yaml:1: final.envs: the exam has 12 commands, so envs are a multiple of that, not 50"),
-    ("final: {envs: 0}", "sweep.yaml:1: final.envs: the exam has 12 commands"),
-    ("final: {retrain_seeds: 3}", "sweep.yaml:1: final.retrain_seeds: fewer than 4 trainings of each say nothing"),
+    ("final: {envs: 0}", "sweep.yaml:1: final.envs: the exam has 12 commands, so envs are a multiple of that, not 0"),
+    (
+        "final: {retrain_seeds: 3}",
+        "sweep.yaml:1: final.retrain_seeds: fewer than 4 trainings of each say nothing of their parameters "
+        "(0: none are trained again)",
+    ),
     (
         "baseline: false\nfinal: {retrain_seeds: 5}",
         "sweep.yaml:2: final.retrain_seeds: there is no baseline to compare with (baseline: false)",
