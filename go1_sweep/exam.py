@@ -9,7 +9,7 @@ The score of a robot lies between 0 (it fell at once, or does nothing that it is
     part * sum(weight * exp(-(value / scale) ** exponent))    over TERMS
 
 ``part`` is that of the exam before a fall. The score of a policy is the mean over its robots, of which each command
-has as many as any other.
+has as many as any other. One that only stands gets 0.61.
 """
 
 from __future__ import annotations

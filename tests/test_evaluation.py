@@ -58,6 +58,16 @@ def test_the_score_of_the_exam_is_what_its_terms_say_and_a_fall_costs_what_was_l
     assert evaluated().overall().score == pytest.approx((good + short / 4) / 2)
 
 
+def test_a_policy_that_only_stands_gets_what_is_written_of_it():
+    still = dataclasses.replace(GOOD, length=500, speed=0.0, power=0.0, target_rate=0.0)
+    robots = [
+        dataclasses.replace(still, env=env, lin_vel_rmse=math.hypot(forward, left), ang_vel_rmse=abs(turn))
+        for env, (forward, left, turn) in enumerate(exam.COMMANDS.values())
+    ]
+    assert evaluation.figures(robots, 500).score == pytest.approx(0.61, abs=0.005)
+    assert "One that only stands gets 0.61" in " ".join((exam.__doc__ or "").split())
+
+
 def test_the_exam_gives_each_command_equally_many_robots_and_all_terrain():
     envs = range(2 * len(exam.COMMANDS) * len(exam.DIFFICULTIES))
     pairs = [(exam.command_of(env), exam.difficulty_of(env)) for env in envs]

@@ -1,0 +1,168 @@
+"""Learning curves of real trainings: which parameter matters, and what a search is compared on.
+
+Two designs. ``alone``: each parameter by itself over its range, all others as the task has them. ``joint``: all at
+once, drawn at random as `search_spaces/flat.yaml` draws them. A warm worker per GPU takes one training after the
+other; each ends after so many seconds of training (or earlier, where it diverges or runs out of memory). The file has
+one JSON line a training and grows by it; a second run goes on where the first one stopped.
+
+    python benchmarks/record_curves.py --design alone --seconds 45 --seeds 3 --gpus 2 --limit 1500 --out FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from go1_sweep import protocol, spec
+from go1_sweep.space import Choice, draw
+from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
+
+FIXED, ADAPTIVE = {"schedule": "fixed"}, {"schedule": "adaptive"}
+ALONE: list[dict[str, Any]] = [
+    {},
+    *({**ADAPTIVE, "desired_kl": value} for value in (0.002, 0.005, 0.02, 0.05)),
+    *({**FIXED, "learning_rate": value} for value in (3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3)),
+    *({"entropy_coef": value} for value in (0.0, 0.002, 0.005, 0.02, 0.04)),
+    *({"num_envs": value} for value in (1024, 2048, 8192, 16384)),
+]
+"""What is changed in the task's defaults: desired_kl 0.01 (adaptive), entropy 0.01, 4096 envs."""
+
+COLUMNS = (
+    "iteration",
+    "env_steps",
+    "train_seconds",
+    "mean_reward",
+    "mean_episode_length",
+    "learning_rate",
+    "kl",
+    "Episode_Reward/track_linear_velocity",
+)
+
+
+class Random:
+    """Draws from a search space, uniformly."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def suggest_categorical(self, name: str, choices: tuple[Any, ...]) -> Any:
+        """One of the choices."""
+        return self._random.choice(choices)
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
+        """A number."""
+        return low * (high / low) ** self._random.random() if log else self._random.uniform(low, high)
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool) -> int:
+        """A whole number."""
+        return round(self.suggest_float(name, low, high, log=log))
+
+
+def main() -> None:
+    """Record what is not in the file yet."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--design", choices=["alone", "joint"], required=True)
+    parser.add_argument("--trainings", type=int, default=40, help="of the joint design")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=45, help="of training, each")
+    parser.add_argument("--gpus", type=int, default=1, help="0: one worker on the CPU")
+    parser.add_argument("--limit", type=float, default=1e9, help="seconds after which no training is begun")
+    parser.add_argument("--simulator", default="mjlab")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    known = options.out.read_text().splitlines() if options.out.exists() else []
+    done = {(json.dumps(line["parameters"]), line["seed"]) for line in map(json.loads, known)}
+    jobs = deque(job for job in wanted(options) if (json.dumps(job[0]), job[1]) not in done)
+    print(f"{len(jobs)} trainings, {len(done)} are there already", flush=True)
+    end, writing, starting = time.monotonic() + options.limit, threading.Lock(), threading.Lock()
+
+    def work(gpu: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            worker: WorkerProcess | None = None
+            while jobs and time.monotonic() < end:
+                parameters, seed = jobs.popleft()
+                if worker is None:
+                    with starting:
+                        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+                        worker = started(options, Path(folder, "worker.log"))
+                line = trained(worker, options, Path(folder), parameters, seed)
+                if line["state"] != "completed":
+                    worker.close()
+                    worker = None
+                with writing, open(options.out, "a") as file:
+                    file.write(json.dumps(line) + "\n")
+                print(f"{parameters} {seed}: {line['state']} {line['why']}", flush=True)
+            if worker is not None:
+                worker.close()
+
+    threads = [threading.Thread(target=work, args=(gpu,)) for gpu in range(max(1, options.gpus))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def wanted(options: argparse.Namespace) -> Iterator[tuple[dict[str, Any], int]]:
+    """Parameters and seed of each training; one seed after the other, so that a part of them is a design too."""
+    if options.design == "alone":
+        yield from ((parameters, seed) for seed, parameters in itertools.product(range(1, options.seeds + 1), ALONE))
+        return
+    space = dict(spec.load(Path("search_spaces/flat.yaml")).space)
+    if options.simulator == "fake":
+        space["num_envs"] = type(space["num_envs"])(Choice((8, 16, 32)), {})
+    for seed, number in itertools.product(range(1, options.seeds + 1), range(options.trainings)):
+        yield draw(space, Random(number)), seed
+
+
+def started(options: argparse.Namespace, log: Path) -> WorkerProcess:
+    """A worker that has said hello."""
+    device = "cuda:0" if options.gpus else "cpu"
+    worker = WorkerSpec(options.simulator, None, device, 4, 900.0).start(log)
+    worker.greeted(900.0)
+    return worker
+
+
+def trained(
+    worker: WorkerProcess, options: argparse.Namespace, folder: Path, parameters: dict[str, Any], seed: int
+) -> dict[str, Any]:
+    """Train once; what came of it."""
+    trial = f"{len(list(folder.iterdir())):04d}"
+    (folder / trial).mkdir()
+    request = protocol.Train(
+        trial=trial,
+        folder=str(folder / trial),
+        task="flat",
+        parameters=parameters,
+        seed=seed,
+        budget_unit="train_seconds",
+        budget_max=options.seconds,
+        checkpoints_at=[],
+        metric="mean_reward",
+        window=20,
+    )
+    rows: list[list[float | None]] = []
+    state, why = "failed", "the worker died"
+    try:
+        worker.send(request)
+        while not isinstance(message := worker.receive(900.0), protocol.Ended):
+            if isinstance(message, protocol.Report):
+                rows.append([message.row.get(name) for name in COLUMNS])
+                worker.send(protocol.Continue(trial))
+        state, why = message.state, message.why
+    except WorkerFailed as failure:
+        why = str(failure)
+    return {"parameters": parameters, "seed": seed, "state": state, "why": why, "columns": COLUMNS, "rows": rows}
+
+
+if __name__ == "__main__":
+    main()
