@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,12 @@ class Figures:
 LEVEL = 0.95
 """Of every interval."""
 
-RESAMPLES = 2000
+ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+
+RESAMPLES = 4000
+
+FEW = 6
+"""Of less than so many robots a resample would hardly ever differ."""
 
 
 @dataclass(frozen=True)
@@ -98,24 +103,20 @@ class Evaluation:
     def intervals(self) -> dict[str, list[float]]:
         """The interval of each figure; none for less than ten episodes.
 
-        A bootstrap one (percentiles) over the episodes of each seed: how much another draw of noise, pushes and
-        robots would change it.
+        How much another draw of noise, pushes and robots would change it: a bootstrap one (percentiles) over the
+        robots that had the same command; Wilson's for the survival rate.
         """
         if self.num_episodes < 10:
             return {}
-        random = np.random.default_rng(0)
-        drawn = []
-        for episodes in self.episodes.values():
-            picks = random.integers(len(episodes), size=(RESAMPLES, len(episodes)))
-            arrays = _arrays(episodes, self._exam_steps)
-            drawn.append({name: array[picks] for name, array in arrays.items()})
-        resampled = _figures({name: np.concatenate([each[name] for each in drawn], axis=-1) for name in drawn[0]})
-        ends = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-        return {
-            name: [float(end) for end in np.quantile(values, ends)]
-            for name, values in resampled.items()
+        episodes = [episode for episodes in self.episodes.values() for episode in episodes]
+        arrays = _arrays(episodes, self._exam_steps)
+        picks = resampled([exam.command_of(episode.env) if self.is_exam else "" for episode in episodes])
+        found = {
+            name: [float(end) for end in np.quantile(values, ENDS)]
+            for name, values in _figures({name: array[picks] for name, array in arrays.items()}).items()
             if not np.isnan(values).any()
         }
+        return found | {"survival_rate": _share(self.num_episodes - self.num_falls, self.num_episodes)}
 
     def of_seeds(self, seeds: Iterable[int]) -> Evaluation:
         """The part of it that these seeds are."""
@@ -212,6 +213,28 @@ def figures(episodes: list[Episode], exam_steps: int | None) -> Figures:
     found = {name: float(value) for name, value in _figures(_arrays(episodes, exam_steps)).items()}
     maybe: dict[str, Any] = {name: None for name, value in found.items() if math.isnan(value)}
     return Figures(**(found | maybe))
+
+
+def resampled(kinds: Sequence[str]) -> np.ndarray:
+    """Indices of bootstrap resamples, (RESAMPLES, number), each kind drawn from its own.
+
+    What differs between kinds is no chance, and would widen an interval; but kinds of which there are few are mixed.
+    """
+    random, of = np.random.default_rng(0), np.array(kinds)
+    if min((of == kind).sum() for kind in set(kinds)) < FEW:
+        of = np.zeros(len(kinds))
+    picks = np.empty((RESAMPLES, len(of)), dtype=int)
+    for kind in np.unique(of):
+        (places,) = np.nonzero(of == kind)
+        picks[:, places] = random.choice(places, size=(RESAMPLES, len(places)))
+    return picks
+
+
+def _share(count: int, number: int) -> list[float]:
+    from scipy import stats  # half a second, which few commands need
+
+    interval = stats.binomtest(count, number).proportion_ci(LEVEL, method="wilson")
+    return [float(interval.low), float(interval.high)]
 
 
 def _arrays(episodes: list[Episode], exam_steps: int | None) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Which checkpoints are played at the end, with which seeds, and which of them wins."""
+"""Which checkpoints sit the exam at the end, and with which seeds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from go1_sweep.trials_table import TrialRecord
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint that is to be played.
+    """A checkpoint that is to sit the exam.
 
     Attributes:
         trial: whose it is; empty where it is of no sweep.
@@ -131,14 +131,16 @@ def _last_and_best(
 def finalists(records: Iterable[TrialRecord], count: int, mode: str) -> list[TrialRecord]:
     """The baseline, and the ``count`` best others by training score.
 
-    Where no other has used its whole budget (the sweep was interrupted), all that have a score stand in.
+    Where no other has used its whole budget (the sweep was interrupted), all that have a score stand in; a baseline
+    that has not, only beside others that have not: less training would speak against it.
     """
     sign = 1 if mode == "max" else -1
     scored = [record for record in records if record.progress.score is not None]
     others = [record for record in scored if record.trial != BASELINE]
-    completed = [record for record in others if record.state == "completed"] or others
-    ranked = sorted(completed, key=lambda record: -sign * (record.progress.score or 0.0))
-    return [record for record in scored if record.trial == BASELINE] + ranked[:count]
+    completed = [record for record in others if record.state == "completed"]
+    ranked = sorted(completed or others, key=lambda record: -sign * (record.progress.score or 0.0))
+    baseline = [record for record in scored if record.trial == BASELINE]
+    return [record for record in baseline if record.state == "completed" or not completed] + ranked[:count]
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,11 @@ class TrialPaths:
         return [found[number] for number in sorted(found)]
 
     def evaluation(self, checkpoint: str) -> Path:
-        """How a checkpoint did in play, written by the driver; ``checkpoint`` is the stem of its name."""
+        """How a checkpoint did in the exam, written by the driver; ``checkpoint`` is the stem of its name."""
         return self.folder / f"evaluation_{checkpoint}.json"
 
     def trajectories(self, checkpoint: str, seed: int) -> Path:
-        """Every step of a checkpoint's play with a seed; ``checkpoint`` is the stem of its name."""
+        """Every step of a checkpoint's exam with a seed; ``checkpoint`` is the stem of its name."""
         return self.folder / f"trajectories_{checkpoint}_{seed}.npz"
 
 
@@ -98,7 +98,7 @@ class PolicyPaths:
 
     @property
     def evaluation(self) -> Path:
-        """How the policy and its rivals did in play."""
+        """How the policy and its rivals did in the exam."""
         return self.folder / "evaluation.json"
 
     @property

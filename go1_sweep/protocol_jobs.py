@@ -29,7 +29,7 @@ class Evaluate:
         seed: of the envs.
         steps: of play that each env takes, through the ends of its episodes; 0: until it has ended one.
         trajectories: the ``.npz`` file for what happened in every step; empty: it is not kept.
-        is_exam: whether it is the exam; ``steps`` are 0 then.
+        exam_seconds: that the exam lasts [s]; 0: it is play.
     """
 
     policy: Policy
@@ -37,7 +37,7 @@ class Evaluate:
     seed: int
     steps: int
     trajectories: str
-    is_exam: bool
+    exam_seconds: float
 
 
 @dataclass(frozen=True)

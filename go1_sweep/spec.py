@@ -25,9 +25,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from go1_sweep import parameters, spec_rules, yaml_file
+from go1_sweep import exam, parameters, spec_rules, yaml_file
 from go1_sweep.errors import BadInput, did_you_mean
-from go1_sweep.exam import check_envs
 from go1_sweep.space import DISTRIBUTIONS, Choice, Dimension, Range, Space
 from go1_sweep.spec_values import (
     Baseline,
@@ -121,7 +120,8 @@ class FinalSpec(_Section):
     """
 
     finalists: Annotated[Whole, Field(ge=1)] = 3
-    envs: Annotated[Whole, AfterValidator(check_envs)] = 48
+    envs: Annotated[Whole, AfterValidator(exam.check_envs)] = 48
+    exam_seconds: Annotated[Number, Field(gt=0)] = exam.SECONDS
     seeds: Annotated[Whole, Field(ge=1)] = 3
     retrain_seeds: Annotated[Whole, Field(ge=0)] = 0
     trajectories: Flag = False

@@ -37,15 +37,23 @@ def warnings(spec: Spec, defaults: Mapping[str, Value]) -> list[str]:
 
 def _schedules(spec: Spec, defaults: Mapping[str, Value], parameter: str) -> set[Value]:
     """The schedules under which the parameter is drawn; none if it is not."""
-    if parameter not in spec.space:
+    space = {_neutral(name): dimension for name, dimension in spec.space.items()}
+    if parameter not in space:
         return set()
-    if SCHEDULE in spec.space:
-        return _allowed(spec.space, parameter, set(spec.space[SCHEDULE].distribution.extremes()))
-    return {spec.search.fixed.get(SCHEDULE, defaults.get(SCHEDULE, ""))}
+    if SCHEDULE in space:
+        return _allowed(space, parameter, set(space[SCHEDULE].distribution.extremes()))
+    fixed = {_neutral(name): value for name, value in spec.search.fixed.items()}
+    return {fixed.get(SCHEDULE, defaults.get(SCHEDULE, ""))}
 
 
 def _allowed(space: Space, parameter: str, schedules: set[Value]) -> set[Value]:
     """Of the schedules those under which the parameter exists, by its conditions and those of its conditions."""
     for parent, values in space[parameter].when.items():
-        schedules = schedules & set(values) if parent == SCHEDULE else _allowed(space, parent, schedules)
+        name = _neutral(parent)
+        schedules = schedules & set(values) if name == SCHEDULE else _allowed(space, name, schedules)
     return schedules
+
+
+def _neutral(name: str) -> str:
+    """The name of a parameter that is named by its path."""
+    return name.removeprefix("agent.algorithm.")

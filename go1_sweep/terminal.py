@@ -121,7 +121,7 @@ class Terminal:
         self._say(f"  results    {escape(shown(paths.result))}, {escape(shown(paths.trials_table))}")
 
     def exported(self, paths: PolicyPaths, outcome: Outcome) -> None:
-        """How the policy did in play, beside the baseline, and where its files are."""
+        """How the policy did in the exam, beside the baseline, and where its files are."""
         winner, beside = outcome.winner, outcome.beside
         self._figures("in the exam", winner, *([beside] if beside else []))
         if outcome.verdict:

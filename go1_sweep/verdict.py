@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from go1_sweep import exam
-from go1_sweep.evaluation import LEVEL, Evaluation
+from go1_sweep.evaluation import ENDS, LEVEL, Evaluation, resampled
 from go1_sweep.paths import BASELINE
 
 RESAMPLES = 9999
@@ -30,6 +32,8 @@ class Verdict:
         interval: of the gain.
         probability: that one of the winner's does better than one of the baseline's.
         sentence: for people.
+        ours: the scores that it was made of, if it is about parameters: the winner's, 0 for what diverged ...
+        theirs: ... and the baseline's.
     """
 
     about: str
@@ -38,6 +42,8 @@ class Verdict:
     interval: tuple[float, float]
     probability: float
     sentence: str
+    ours: tuple[float, ...] = ()
+    theirs: tuple[float, ...] = ()
 
 
 NO_RIVAL = Verdict("policies", False, 0.0, (0.0, 0.0), 0.5, "No trial did better in the exam than the baseline.")
@@ -46,8 +52,8 @@ NO_RIVAL = Verdict("policies", False, 0.0, (0.0, 0.0), 0.5, "No trial did better
 def of_policies(winner: Evaluation, baseline: Evaluation) -> Verdict:
     """What one policy of each may say: which of the two is better, and nothing of their parameters.
 
-    The interval is a bootstrap one (BCa) over the robots, each beside the one of the baseline that had the same
-    seed, command and terrain.
+    The interval is a bootstrap one (percentiles) over the robots that had the same command, each beside the one of
+    the baseline that had its seed and terrain too.
 
     Args:
         winner: judged.
@@ -56,8 +62,10 @@ def of_policies(winner: Evaluation, baseline: Evaluation) -> Verdict:
     if winner.trial == BASELINE:
         return NO_RIVAL
     ours, theirs = _by_robot(winner), _by_robot(baseline)
-    gains = [ours[robot] - theirs[robot] for robot in ours]
-    gain, low, high = _bootstrapped(gains)
+    gains = np.array([ours[robot] - theirs[robot] for robot in ours])
+    gain = float(gains.mean())
+    picks = resampled([exam.command_of(env) for _, env in ours])
+    low, high = map(float, np.quantile(gains[picks].mean(axis=1), ENDS))
     is_gain = low > SMALLEST
     figures = f"{gain:+.3f} ({LEVEL:.0%} interval {low:+.3f} to {high:+.3f})"
     if is_gain:
@@ -74,11 +82,10 @@ def of_parameters(ours: Sequence[float], theirs: Sequence[float]) -> Verdict:
     by themselves (Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", 2021).
 
     Args:
-        ours: the score of each training with the winner's parameters.
-        theirs: with the baseline's.
+        ours: the score of each training with the winner's parameters; at least ``FEWEST``.
+        theirs: with the baseline's; likewise.
     """
-    import numpy as np
-    from scipy import stats
+    from scipy import stats  # half a second, which few commands need
 
     def gain_of(ours: np.ndarray, theirs: np.ndarray, axis: int = -1) -> np.ndarray:
         return stats.trim_mean(ours, 0.25, axis=axis) - stats.trim_mean(theirs, 0.25, axis=axis)
@@ -86,9 +93,6 @@ def of_parameters(ours: Sequence[float], theirs: Sequence[float]) -> Verdict:
     pairs = [(one, other) for one in ours for other in theirs]
     probability = _probability([one - other for one, other in pairs])
     gain = float(gain_of(np.array(ours), np.array(theirs)))
-    if min(len(ours), len(theirs)) < FEWEST:
-        few = f"{len(ours)} and {len(theirs)} trainings are too few to judge the parameters."
-        return Verdict("parameters", False, gain, (-1.0, 1.0), probability, few)
     low, high = gain, gain
     if len(set(ours)) > 1 or len(set(theirs)) > 1:
         found = stats.bootstrap(
@@ -108,12 +112,12 @@ def of_parameters(ours: Sequence[float], theirs: Sequence[float]) -> Verdict:
         if is_gain
         else f"No significant gain over the baseline's parameters in the exam: {how}."
     )
-    return Verdict("parameters", is_gain, gain, (low, high), probability, sentence)
+    return Verdict("parameters", is_gain, gain, (low, high), probability, sentence, tuple(ours), tuple(theirs))
 
 
-def _probability(gains: Sequence[float]) -> float:
+def _probability(gains: Iterable[float]) -> float:
     """How often there is a gain; where both are alike it counts half."""
-    return sum(0.5 * (each >= 0) + 0.5 * (each > 0) for each in gains) / max(1, len(gains))
+    return float(np.mean([0.5 * (each >= 0) + 0.5 * (each > 0) for each in gains]))
 
 
 def _by_robot(evaluation: Evaluation) -> dict[tuple[int, int], float]:
@@ -124,18 +128,3 @@ def _by_robot(evaluation: Evaluation) -> dict[tuple[int, int], float]:
         for seed, episodes in evaluation.episodes.items()
         for episode in episodes
     }
-
-
-def _bootstrapped(values: list[float]) -> tuple[float, float, float]:
-    """The mean, and the interval that it lies in."""
-    import numpy as np
-    from scipy import stats
-
-    mean = float(np.mean(values))
-    if min(values) == max(values):  # two policies that are one: there is nothing to resample
-        return mean, mean, mean
-    found = stats.bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL, rng=np.random.default_rng(0)
-    )
-    low, high = found.confidence_interval
-    return mean, float(low), float(high)

@@ -29,14 +29,11 @@ def test_growth_by_a_tenth_in_each_iteration_is_noticed():
 
 
 @pytest.mark.parametrize("run", ["train_flat_h200", "train_rough_h200"])
-def test_a_real_training_is_never_taken_for_one(run):
+def test_the_rewards_of_a_real_training_are_never_taken_for_one(run):
     with open(ROOT / "benchmarks" / "results" / run / "curve.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    watch = Divergence([])
-    for row in rows:
-        assert (
-            watch.check({name: float(row[name]) for name in ("mean_reward", "value_loss") if row.get(name)}, []) == ""
-        )
+        rewards = [float(row["mean_reward"]) for row in csv.DictReader(file)]
+    assert len(rewards) > 80
+    assert first_problem(rewards) == (0, "")
 
 
 def test_a_task_with_large_rewards_goes_on_after_a_resume():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import random
+import statistics
 from pathlib import Path
 
 import pytest
@@ -112,13 +114,32 @@ def test_no_figure_lies_outside_the_range_of_its_episodes(episodes):
 
 def test_an_interval_holds_its_figure_and_narrows_with_the_robots():
     assert evaluated(seeds=2).intervals() == {}, "four episodes say nothing of their spread"
-    few, many = (evaluated(episodes={1: [GOOD, SHORT] * n, 2: [SHORT, GOOD] * n}) for n in (6, 60))
+    pair = [GOOD, dataclasses.replace(SHORT, env=12)]  # of one command
+    few, many = (evaluated(episodes={1: pair * n, 2: pair * n}) for n in (6, 60))
     for name, (low, high) in few.intervals().items():
         assert low <= getattr(few.overall(), name) <= high
         narrow = many.intervals()[name]
         assert narrow[1] - narrow[0] < 0.5 * (high - low)
     share, error = 0.5, math.sqrt(0.5 * 0.5 / 240)
     assert many.intervals()["survival_rate"] == pytest.approx([share - 1.96 * error, share + 1.96 * error], abs=0.01)
+    upright = evaluated(episodes={1: [GOOD] * 12}).intervals()["survival_rate"]
+    assert (upright[0] < 0.8, upright[1]) == (True, pytest.approx(1.0)), "twelve that stayed up prove little"
+
+
+def test_what_differs_between_commands_is_no_chance():
+    """Errors that the command alone decides, but for a tenth."""
+
+    def robots(seed: int) -> list[Episode]:
+        draw = random.Random(seed)
+        return [
+            dataclasses.replace(GOOD, env=env, lin_vel_rmse=0.1 + 0.05 * (env % 12) + draw.gauss(0, 0.005))
+            for env in range(48)
+        ]
+
+    low, high = evaluated(episodes={seed: robots(seed) for seed in (1, 2, 3)}).intervals()["lin_vel_rmse"]
+    repeated = [evaluated(episodes={1: robots(seed)}).overall().lin_vel_rmse for seed in range(200)]
+    true_width = 2 * 1.96 * statistics.stdev(repeated) / math.sqrt(3)
+    assert 0.7 * true_width < high - low < 1.4 * true_width
 
 
 def test_an_evaluation_comes_back_from_its_file_and_another_file_is_none(tmp_path: Path):
@@ -154,6 +175,12 @@ def test_finalists_are_the_baseline_and_the_best_that_used_their_whole_budget():
     assert chosen(records, 2) == [BASELINE, "0002", "0004"]
     assert chosen(records, 9) == [BASELINE, "0002", "0004", "0000"]
     assert chosen(records, 1, "min") == [BASELINE, "0000"]
+
+
+def test_a_baseline_that_was_cut_short_is_no_rival_of_those_that_were_not():
+    cut = [record(BASELINE, 9.0, "failed"), record("0000", 5.0)]
+    assert chosen(cut, 2) == ["0000"]
+    assert chosen([record(BASELINE, 9.0, "interrupted"), record("0000", 5.0, "interrupted")], 2) == [BASELINE, "0000"]
 
 
 def test_where_none_but_the_baseline_used_its_whole_budget_those_with_a_score_stand_in():

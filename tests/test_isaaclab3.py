@@ -49,7 +49,7 @@ def test_a_policy_is_trained_trained_further_judged_and_exported(talk, tmp_path,
     assert all(columns[name] for name in ("value_loss", "surrogate_loss", "entropy", "kl", "action_std"))
 
     policy = protocol.Policy(str(checkpoint), task, SMALL)
-    judged = ask(talk, protocol.Evaluate(policy, num_envs=2, seed=5, steps=20, trajectories="", is_exam=False))
+    judged = ask(talk, protocol.Evaluate(policy, num_envs=2, seed=5, steps=20, trajectories="", exam_seconds=0))
     assert isinstance(judged, protocol.Evaluated), judged
     assert (judged.max_length, sum(episode.length for episode in judged.episodes)) == (1000, 40)
     (tmp_path / "policy").mkdir()

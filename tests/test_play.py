@@ -146,7 +146,7 @@ def test_in_the_exam_each_robot_has_its_command_and_its_terrain_from_its_first_s
             said = simulator.robot_state(env).command
             assert torch.allclose(said, torch.tensor([*exam.COMMANDS.values()] * 2))
             env.step(torch.rand(robots, env.num_actions))
-            assert terrain.terrain_levels.tolist() == [0] * len(exam.COMMANDS) + [3] * len(exam.COMMANDS)
+            assert terrain.terrain_levels.tolist() == [0, 3, 6, 9] * 3 + [3, 6, 9, 0] * 3
         origins = terrain.terrain_origins[terrain.terrain_levels, terrain.terrain_types][:, :2]
         assert (data.root_link_pos_w[:, :2] - origins).norm(dim=1).max() < 1.0
         assert len(terrain.terrain_types.unique()) == terrain.terrain_origins.shape[1], "all kinds of terrain"
@@ -291,14 +291,14 @@ def assert_same(episodes: list[protocol.Episode], others: list[protocol.Episode]
 
 
 def test_an_evaluation_is_what_its_trajectories_say_and_repeats(simulator, policy, short_episodes, tmp_path):
-    request = protocol.Evaluate(policy, 3, 5, 0, str(tmp_path / "steps.npz"), is_exam=False)
+    request = protocol.Evaluate(policy, 3, 5, 0, str(tmp_path / "steps.npz"), exam_seconds=0)
     first = evaluate(simulator, request, "cpu", quiet)
     assert first.max_length == STEPS
     with playing(simulator, policy, "play", num_envs=1, seed=5, device="cpu") as play:
         scale = [joint.scale for joint in simulator.interface(play.env, play.config).actions]
     assert_same(first.episodes, recomputed(tmp_path / "steps.npz", scale))
     assert evaluate(simulator, request, "cpu", quiet) == first, "one seed on the CPU: the same episodes"
-    other = evaluate(simulator, protocol.Evaluate(policy, 3, 6, 0, "", is_exam=False), "cpu", quiet)
+    other = evaluate(simulator, protocol.Evaluate(policy, 3, 6, 0, "", exam_seconds=0), "cpu", quiet)
     assert other.episodes != first.episodes
 
 
@@ -306,7 +306,7 @@ def test_a_fall_is_a_termination_that_is_no_time_out_and_ends_the_episode_for_go
     simulator = simulators.load("fake")
     policy = _trained_fake(simulator, tmp_path, {"env.fall_step": 3})
     result = evaluate(
-        simulator, protocol.Evaluate(policy, 4, 5, 0, str(tmp_path / "steps.npz"), is_exam=False), "cpu", quiet
+        simulator, protocol.Evaluate(policy, 4, 5, 0, str(tmp_path / "steps.npz"), exam_seconds=0), "cpu", quiet
     )
     assert [(episode.length, episode.fell) for episode in result.episodes] == [(8, False), (3, True)] * 2
     assert result.episodes[1].total_reward == pytest.approx(result.episodes[0].total_reward * 3 / 8)
@@ -326,7 +326,7 @@ def test_a_return_that_is_no_number_is_no_evaluation(fault, tmp_path):
     simulator = simulators.load("fake")
     policy = _trained_fake(simulator, tmp_path, {"env.play_fault": fault})
     with pytest.raises(FloatingPointError, match="not finite"):
-        evaluate(simulator, protocol.Evaluate(policy, 2, 5, 0, "", is_exam=False), "cpu", quiet)
+        evaluate(simulator, protocol.Evaluate(policy, 2, 5, 0, "", exam_seconds=0), "cpu", quiet)
 
 
 def test_steps_are_counted_through_the_ends_of_episodes_and_what_goes_on_at_the_end_is_cut_off(tmp_path):
@@ -334,7 +334,7 @@ def test_steps_are_counted_through_the_ends_of_episodes_and_what_goes_on_at_the_
     policy = _trained_fake(simulator, tmp_path, {"env.fall_step": 3})
 
     def played(steps: int) -> list[tuple[int, int, bool, bool]]:
-        result = evaluate(simulator, protocol.Evaluate(policy, 2, 5, steps, "", is_exam=False), "cpu", quiet)
+        result = evaluate(simulator, protocol.Evaluate(policy, 2, 5, steps, "", exam_seconds=0), "cpu", quiet)
         return [(each.env, each.length, each.fell, each.cut_off) for each in result.episodes]
 
     assert played(2) == [(0, 2, False, True), (1, 2, False, True)]

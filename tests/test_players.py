@@ -36,7 +36,7 @@ def policy(checkpoint: Path, **parameters: Any) -> protocol.Policy:
 
 
 def evaluate(checkpoint: Path, **parameters: Any) -> protocol.Evaluate:
-    return protocol.Evaluate(policy(checkpoint, **parameters), 2, 1, 0, "", is_exam=False)
+    return protocol.Evaluate(policy(checkpoint, **parameters), 2, 1, 0, "", exam_seconds=0)
 
 
 def test_a_worker_stays_warm_until_what_it_holds_is_not_to_be_trusted(player, checkpoint):

@@ -72,6 +72,7 @@ def test_every_default_is_resolved():
         "final": {
             "finalists": 3,
             "envs": 48,
+            "exam_seconds": 20.0,
             "seeds": 3,
             "retrain_seeds": 0,
             "trajectories": False,

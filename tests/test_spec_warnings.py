@@ -31,6 +31,7 @@ def warned(tmp_path: Path, parameters: dict[str, Any], fixed: dict[str, Any], de
         ({"learning_rate": RATE}, {"schedule": "adaptive"}),
         ({"learning_rate": RATE, "schedule": SCHEDULE}, {}),
         ({"learning_rate": {**RATE, **WHEN_ADAPTIVE}, "schedule": SCHEDULE}, {}),
+        ({"agent.algorithm.learning_rate": RATE}, {}),
     ],
 )
 def test_a_rate_that_is_searched_under_the_adaptive_schedule_is_told_to_search_nothing(tmp_path, parameters, fixed):
@@ -42,6 +43,8 @@ def test_a_rate_that_is_searched_under_the_adaptive_schedule_is_told_to_search_n
     [
         ({"learning_rate": RATE}, {"schedule": "fixed"}, "adaptive"),
         ({"learning_rate": RATE}, {}, "fixed"),
+        ({"learning_rate": RATE}, {"agent.algorithm.schedule": "fixed"}, "adaptive"),
+        ({"learning_rate": RATE, "agent.algorithm.schedule": {"choice": ["fixed"]}}, {}, "adaptive"),
         ({"learning_rate": {**RATE, **WHEN_FIXED}, "schedule": SCHEDULE}, {}, "adaptive"),
         (
             {

@@ -81,12 +81,6 @@ def test_parameters_that_are_better_are_called_so_with_their_gain_and_its_probab
     assert not of_parameters(theirs, ours).is_gain
 
 
-def test_from_three_trainings_nothing_is_claimed():
-    verdict = of_parameters([0.9, 0.9, 0.9], [0.1, 0.1, 0.1, 0.1])
-    assert not verdict.is_gain
-    assert verdict.sentence == "3 and 4 trainings are too few to judge the parameters."
-
-
 def test_a_policy_is_no_better_than_itself_and_the_baseline_has_no_rival():
     same = judged("0001", 0.0, random.Random(1))
     verdict = of_policies(same, dataclasses.replace(same, trial=BASELINE))

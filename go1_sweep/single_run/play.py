@@ -148,7 +148,7 @@ def _start(player: Player, spec: WorkerSpec, file: Path, seed: int, wanted: Want
 def _evaluate(
     player: Player, trained: Trained, seed: int, wanted: Wanted, paths: PlayPaths, terminal: Terminal
 ) -> None:
-    job = protocol.Evaluate(trained.policy, wanted.num_envs, seed, wanted.steps or 0, trajectories="", is_exam=False)
+    job = protocol.Evaluate(trained.policy, wanted.num_envs, seed, wanted.steps or 0, trajectories="", exam_seconds=0)
     digest = finalists.sha256(trained.file)
     answer = _with_bar(player, job, "playing", terminal)
     if not isinstance(answer, protocol.Evaluated):

@@ -23,6 +23,7 @@ class Examination:
     Attributes:
         candidates: who may sit it.
         num_envs: of each sitting, one for each seed.
+        seconds: that it lasts.
         players: where it is sat.
         terminal: hears of each result.
         is_of_run: whether the results, and every step where ``keeps_steps``, are kept beside the checkpoints. If not,
@@ -32,6 +33,7 @@ class Examination:
 
     candidates: Sequence[Candidate]
     num_envs: int
+    seconds: float
     players: Players
     terminal: Terminal
     is_of_run: bool
@@ -81,7 +83,7 @@ class Examination:
     def _job(self, candidate: Candidate, seed: int) -> protocol.Evaluate:
         path = TrialPaths(candidate.file.parent).trajectories(candidate.file.stem, seed)
         steps = str(path) if self.is_of_run and self.keeps_steps else ""
-        return protocol.Evaluate(candidate.policy, self.num_envs, seed, steps=0, trajectories=steps, is_exam=True)
+        return protocol.Evaluate(candidate.policy, self.num_envs, seed, 0, steps, self.seconds)
 
     def _result(self, place: int, answers: dict[int, protocol.Evaluated]) -> Evaluation:
         who = self.candidates[place]
@@ -105,6 +107,8 @@ class Examination:
             if kept is None or not kept.is_exam or kept.sha256 != who.sha256:
                 return {}
             if any(len(kept.episodes.get(seed, [])) != self.num_envs for seed in seeds):
+                return {}
+            if abs(kept.max_length * kept.step_seconds - self.seconds) > kept.step_seconds:
                 return {}
             found[place] = kept.of_seeds(seeds)
         versions = [each.versions for each in found.values()]

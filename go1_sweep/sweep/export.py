@@ -119,6 +119,8 @@ def export(target: Path, out: Path, wanted: Wanted, terminal: Terminal) -> None:
         except OSError as error:
             raise UserError(f"{error.filename or shown(out)}: {error.strerror or error}") from error
     terminal.exported(stage.folder, outcome)
+    if source.spec and source.spec.final.retrain_seeds:
+        terminal.note("What trainings with fresh seeds said of the parameters is in the sweep's own result.json")
 
 
 @contextlib.contextmanager

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from go1_sweep import finalists, protocol
@@ -19,7 +19,7 @@ from go1_sweep.sweep.local_ray import Slots, worker_for
 from go1_sweep.sweep.players import Players
 from go1_sweep.terminal import Terminal
 from go1_sweep.trials_table import TrialRecord
-from go1_sweep.verdict import Verdict, of_parameters, of_policies
+from go1_sweep.verdict import FEWEST, Verdict, of_parameters, of_policies
 from go1_sweep.wording import title
 from go1_sweep.worker.process import WorkerSpec
 
@@ -67,19 +67,19 @@ class Outcome:
 
     Attributes:
         winner: judged: the best of the candidates by the selecting seeds, in the exam of the judging ones.
-        baseline: judged likewise: the better of the baseline's checkpoints; ``None`` where there is no baseline.
+        baseline: judged likewise: the better of the baseline's checkpoints; ``None`` where there is none.
         candidates: all that could sit the exam, with the selecting seeds; empty where there is but one.
-        retrained: the trainings with the parameters of each, judged; empty where there was none.
         verdict: on the winner; ``None`` where there is no baseline.
         no_video: why there is no video; empty if there is one.
+        retrained: the trainings with the parameters of both, judged; empty where there was none.
     """
 
     winner: Evaluation
     baseline: Evaluation | None
     candidates: list[Evaluation]
-    retrained: list[Evaluation]
     verdict: Verdict | None
     no_video: str
+    retrained: list[Evaluation] = field(default_factory=list)
 
     @property
     def beside(self) -> Evaluation | None:
@@ -87,19 +87,13 @@ class Outcome:
         return None if self.baseline == self.winner else self.baseline
 
 
-Retrain = Callable[[str, str], tuple[Retrained, Retrained]]
-"""Trains the parameters of two trials again."""
-
-
-def run(stage: Stage, candidates: list[Candidate], terminal: Terminal, retrain: Retrain | None = None) -> Outcome:
+def run(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> Outcome:
     """Select and judge a winner in the exam, then film and export it.
 
     Args:
         stage: see there.
         candidates: that sit the exam.
         terminal: hears of each step.
-        retrain: called for the winner's trial and the baseline, while no slot is taken; ``None``: the policies alone
-            are judged.
 
     Raises:
         BadInput: no candidate could be played, and the first one's checkpoint is at fault.
@@ -110,63 +104,80 @@ def run(stage: Stage, candidates: list[Candidate], terminal: Terminal, retrain: 
         raise UserError("no finalist has a checkpoint that can be played")
     stage.folder.folder.mkdir(parents=True, exist_ok=True)
     with Players(stage.slots, stage.worker, stage.log) as players:
-        spec = stage.spec
-        exam = Examination(candidates, spec.envs, players, terminal, stage.is_of_run, spec.trajectories)
+        exam = _examination(stage, candidates, players, terminal)
         everyone = range(len(candidates))
         selected = exam.sit("selection", everyone, stage.seeds.selecting) if len(candidates) > 1 else {}
         best, rival = _picked(candidates, selected)
-        again = Again(Retrained([], 0), Retrained([], 0))
-        if retrain and rival is not None:
-            players.close()
-            again = Again(*retrain(candidates[best].trial, BASELINE))
-            exam.candidates = [*candidates, *again.candidates]
-        places = [best, *([] if rival is None else [rival]), *range(len(candidates), len(exam.candidates))]
-        judged = exam.sit("judgement", places, stage.seeds.judging)
+        judged = exam.sit("judgement", [best] if rival is None else [best, rival], stage.seeds.judging)
         if best not in judged:
             raise UserError(f"{_title(candidates[best])} was selected, and could not be judged")
         no_video = _film_and_export(stage, players, candidates[best], terminal)
     winner, baseline = judged[best], judged.get(rival) if rival is not None else None
     if winner.trial == BASELINE and (selected or stage.is_of_run):
         baseline = winner
-    retrained = {place: each for place, each in judged.items() if place >= len(candidates)}
-    verdict = None
-    if baseline:
-        scores = again.scores({place - len(candidates): each for place, each in retrained.items()})
-        verdict = of_parameters(*scores) if any(scores) else of_policies(winner, baseline)
-    outcome = Outcome(winner, baseline, list(selected.values()), list(retrained.values()), verdict, no_video)
+    if baseline is None and stage.is_of_run:
+        terminal.note("No verdict: there is no baseline that could be judged")
+    verdict = of_policies(winner, baseline) if baseline else None
+    outcome = Outcome(winner, baseline, list(selected.values()), verdict, no_video)
+    _write(stage, outcome)
+    return outcome
+
+
+def judge_parameters(stage: Stage, outcome: Outcome, ours: Retrained, theirs: Retrained, terminal: Terminal) -> Outcome:
+    """The outcome with a verdict on the parameters, by what came of training them again.
+
+    Where that is too little, the verdict on the policies stays, and a note says why.
+
+    Args:
+        stage: see there.
+        outcome: of ``run``.
+        ours: the winner's parameters.
+        theirs: the baseline's.
+        terminal: hears of each step.
+
+    Raises:
+        UserError: none could be played.
+        OSError: a file cannot be written.
+    """
+    candidates = [*ours.candidates, *theirs.candidates]
+    judged: dict[int, Evaluation] = {}
+    if candidates:
+        with Players(stage.slots, stage.worker, stage.log) as players:
+            exam = _examination(stage, candidates, players, terminal)
+            judged = exam.sit("judgement", range(len(candidates)), stage.seeds.judging)
+    scores = {candidates[place].trial: each.overall().score or 0.0 for place, each in judged.items()}
+    of_ours, of_theirs = (
+        [scores[each.trial] for each in side.candidates if each.trial in scores] + [0.0] * side.diverged
+        for side in (ours, theirs)
+    )
+    if min(len(of_ours), len(of_theirs)) >= FEWEST:
+        verdict = of_parameters(of_ours, of_theirs)
+    else:
+        verdict = outcome.verdict
+        few = f"{len(of_ours)} and {len(of_theirs)} trainings are left"
+        terminal.note(f"{few}, too few to judge the parameters: the verdict is about the policies")
+    outcome = dataclasses.replace(outcome, retrained=list(judged.values()), verdict=verdict)
+    _write(stage, outcome)
+    return outcome
+
+
+def _examination(stage: Stage, candidates: list[Candidate], players: Players, terminal: Terminal) -> Examination:
+    spec = stage.spec
+    return Examination(candidates, spec.envs, spec.exam_seconds, players, terminal, stage.is_of_run, spec.trajectories)
+
+
+def _write(stage: Stage, outcome: Outcome) -> None:
     write_json(
         stage.folder.evaluation,
         {
-            "winner": winner.to_json(),
-            "baseline": baseline.to_json() if baseline else None,
-            "verdict": dataclasses.asdict(verdict) if verdict else None,
+            "winner": outcome.winner.to_json(),
+            "baseline": outcome.baseline.to_json() if outcome.baseline else None,
+            "verdict": dataclasses.asdict(outcome.verdict) if outcome.verdict else None,
             "candidates": [each.to_json() for each in outcome.candidates],
             "retrained": [each.to_json() for each in outcome.retrained],
         },
     )
     bundle_readme.write(stage.folder, outcome)
-    return outcome
-
-
-@dataclass(frozen=True)
-class Again:
-    """The winner's parameters and the baseline's, trained again."""
-
-    ours: Retrained
-    theirs: Retrained
-
-    @property
-    def candidates(self) -> list[Candidate]:
-        """Of both, the winner's first."""
-        return [*self.ours.candidates, *self.theirs.candidates]
-
-    def scores(self, judged: dict[int, Evaluation]) -> tuple[list[float], list[float]]:
-        """The scores of each, from the results by the places of ``candidates``; 0 for what diverged."""
-        found = {place: each.overall().score or 0.0 for place, each in judged.items()}
-        border = len(self.ours.candidates)
-        ours = [score for place, score in found.items() if place < border] + [0.0] * self.ours.diverged
-        theirs = [score for place, score in found.items() if place >= border] + [0.0] * self.theirs.diverged
-        return ours, theirs
 
 
 def _picked(candidates: list[Candidate], selected: dict[int, Evaluation]) -> tuple[int, int | None]:

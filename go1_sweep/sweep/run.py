@@ -80,11 +80,15 @@ def _run(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal, scratc
             with interrupts.raising():
                 candidates = candidates_of(spec, paths, records, terminal.note)
                 stage = final.stage_of(spec, paths, records, slots)
-                retrain = _retraining(spec, paths, trials, slots, terminal, scratch)
-                outcome = final.run(stage, candidates, terminal, retrain)
+                outcome = final.run(stage, candidates, terminal)
+                if spec.final.retrain_seeds and outcome.beside:
+                    both = [trials.records[each.trial] for each in (outcome.winner, outcome.beside)]
+                    ours, theirs = _train_again(spec, paths, both, slots, terminal, scratch)
+                    outcome = final.judge_parameters(stage, outcome, ours, theirs, terminal)
         except KeyboardInterrupt:
             done = "interrupted in the final stage; all trials are done"
-            ended, phase = Interrupted(f"{done}; for the rest: {rest}"), "interrupted"
+            left = "the parameters were not judged" if outcome else f"for the rest: {rest}"
+            ended, phase = Interrupted(f"{done}; {left}"), "interrupted"
         except UserError as error:
             ended, phase = UserError(f"{error}; when that is mended: {rest}"), "failed"
     now = time.monotonic()
@@ -120,22 +124,22 @@ def _run_trainings(spec: Spec, trainings: Trainings, slots: Slots, terminal: Ter
     trainings.abandon(INTERRUPTED)
 
 
-def _retraining(
-    spec: Spec, paths: SweepPaths, trials: Trials, slots: Slots, terminal: Terminal, scratch: str
-) -> final.Retrain | None:
-    """What trains two trials of the sweep again, each with fresh seeds, if that is wanted."""
+def _train_again(
+    spec: Spec, paths: SweepPaths, trials: list[TrialRecord], slots: Slots, terminal: Terminal, scratch: str
+) -> list[Retrained]:
+    """Train each of the trials again with fresh seeds; what came of each.
 
-    def retrain(ours: str, theirs: str) -> tuple[Retrained, Retrained]:
-        again = Retrainings(spec, paths, terminal, [trials.records[trial] for trial in (ours, theirs)])
-        paths.retrained.trials.mkdir(parents=True)
-        terminal.note(f"Training {title(ours)} and {title(theirs)} again with {spec.final.retrain_seeds} seeds each")
-        _run_trainings(spec, again, slots, terminal, scratch)
-        if again.is_interrupted:
-            raise KeyboardInterrupt
-        one, other = (retrained(spec, paths.retrained, again.of(trial), terminal.note) for trial in (ours, theirs))
-        return one, other
-
-    return retrain if spec.final.retrain_seeds else None
+    Raises:
+        KeyboardInterrupt: by the user.
+    """
+    again = Retrainings(spec, paths, terminal, trials)
+    paths.retrained.trials.mkdir(parents=True)
+    names = " and ".join(title(trial.trial) for trial in trials)
+    terminal.note(f"Training {names} again, with {spec.final.retrain_seeds} seeds each")
+    _run_trainings(spec, again, slots, terminal, scratch)
+    if again.is_interrupted:
+        raise KeyboardInterrupt
+    return [retrained(spec, paths.retrained, again.of(trial.trial), terminal.note) for trial in trials]
 
 
 def _fit(spec: Spec, trainings: Trainings, slots: Slots, scratch: str) -> None:

@@ -35,13 +35,14 @@ def evaluate(
         PolicyError: see ``playing``.
         FloatingPointError: a reward or velocity was not finite.
     """
-    purpose, envs = "exam" if request.is_exam else "play", request.num_envs
+    is_exam, envs = request.exam_seconds > 0, request.num_envs
+    purpose = "exam" if is_exam else "play"
     with (
         playing(simulator, request.policy, purpose, num_envs=envs, seed=request.seed, device=device) as play,
         torch.inference_mode(),
     ):
         step_seconds = simulator.step_seconds(play.env)
-        max_length = exam.steps(step_seconds) if request.is_exam else int(play.env.max_episode_length)
+        max_length = round(request.exam_seconds / step_seconds) if is_exam else int(play.env.max_episode_length)
         steps = request.steps or max_length
         recording = _Recording(
             envs,
@@ -50,7 +51,7 @@ def evaluate(
             one_each=not request.steps,
             keeps=bool(request.trajectories),
         )
-        commands = begin_exam(simulator, play.env) if request.is_exam else None
+        commands = begin_exam(simulator, play.env) if is_exam else None
         observations = reset(play.env)
         for step in range(steps):
             pulse(step, steps)
