@@ -202,6 +202,7 @@ def test_with_retrain_seeds_the_verdict_is_about_the_parameters(sweep):
     with open(paths.trials_table, newline="") as file:
         trained = {row["seed"] for row in csv.DictReader(file)}
     assert {row["state"] for row in rows} == {"completed"}
+    assert result["seconds"]["retrain"] == pytest.approx(sum(float(row["train_seconds"]) for row in rows), abs=0.01)
     assert len({row["seed"] for row in rows} | trained) == 8 + 2
     assert "at most   10 x 6 iterations; 4 of them the winner's, and as many the baseline's, with fresh seeds" in out
 

@@ -31,15 +31,11 @@ class Players:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End all players and what they still do; their slots are free."""
+        """End all players and what they still do."""
         with contextlib.suppress(RayError):
             ray.get([player.close.remote() for player in self._idle])
         for player in [*self._idle, *(player for player, _ in self._running.values())]:
             ray.kill(player)
-        self._idle, self._running = [], {}
 
     def play(self, jobs: list[protocol.Job]) -> Iterator[tuple[int, protocol.Answer]]:
         """Do all jobs, as many at a time as there are slots; gives each one's place and answer, as they come.

@@ -7,11 +7,13 @@ import dataclasses
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import go1_sweep
+from go1_sweep import trials_table
 from go1_sweep.errors import BadInput
 from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import SweepPaths, shown, write_atomically, write_json
@@ -113,11 +115,16 @@ def write_result(
         "states": dict(collections.Counter(record.state for record in records)),
         "seconds": {
             **{use: round(each, 3) for use, each in seconds.items()},
-            "train": round(sum(record.progress.train_seconds for record in records), 3),
+            "train": _train_seconds(records),
+            "retrain": _train_seconds(trials_table.read(paths.retrained)),
         },
     }
     write_json(paths.result, result)
     return result
+
+
+def _train_seconds(records: Iterable[TrialRecord]) -> float:
+    return round(sum(record.progress.train_seconds for record in records), 3)
 
 
 def _summary(paths: SweepPaths, record: TrialRecord, evaluation: Evaluation) -> dict[str, Any]:
