@@ -62,8 +62,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     export.add_argument("--simulator", help="likewise")
     _add_interpreter(export)
-    export.add_argument("--num-envs", type=_count, help="that the policies play in (default: the sweep's, or 50)")
-    export.add_argument("--seeds", type=_count, help="how many times they play (default: the sweep's, or 3)")
+    export.add_argument("--num-envs", type=_count, help="of the exam, a multiple of 12 (default: the sweep's, or 48)")
+    export.add_argument("--seeds", type=_count, help="of the exam (default: the sweep's, or 3)")
     export.add_argument("--no-video", action="store_true", help="film nothing")
     export.set_defaults(command=_export)
 

@@ -28,7 +28,7 @@ from go1_sweep.wording import export_command, title
 
 
 def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
-    """Run the sweep; returns when it has a winner, and that is played, filmed and exported.
+    """Run the sweep; returns when it has a winner, and that is judged, filmed and exported.
 
     Raises:
         BadInput: nothing was started, and nothing is left behind.
