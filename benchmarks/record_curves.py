@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from go1_sweep import protocol, spec
+from go1_sweep.evaluation import figures
+from go1_sweep.paths import TrialPaths
 from go1_sweep.space import Choice, draw
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
 
@@ -76,6 +78,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=45, help="of training, each")
     parser.add_argument("--gpus", type=int, default=1, help="0: one worker on the CPU")
+    parser.add_argument("--exam_seconds", type=float, default=0, help="of the exam after each training; 0: none")
     parser.add_argument("--limit", type=float, default=1e9, help="seconds after which no training is begun")
     parser.add_argument("--simulator", default="mjlab")
     parser.add_argument("--out", type=Path, required=True)
@@ -161,7 +164,23 @@ def trained(
         state, why = message.state, message.why
     except WorkerFailed as failure:
         why = str(failure)
-    return {"parameters": parameters, "seed": seed, "state": state, "why": why, "columns": COLUMNS, "rows": rows}
+    line = {"parameters": parameters, "seed": seed, "state": state, "why": why, "columns": COLUMNS, "rows": rows}
+    if state == "completed" and options.exam_seconds:
+        line["score"] = examined(worker, options, TrialPaths(folder / trial).checkpoints()[-1], parameters)
+    return line
+
+
+def examined(
+    worker: WorkerProcess, options: argparse.Namespace, checkpoint: Path, parameters: dict[str, Any]
+) -> float | None:
+    """The score of the last checkpoint in the exam, with a seed that no training has."""
+    policy = protocol.Policy(str(checkpoint), "flat", parameters)
+    worker.send(protocol.Evaluate(policy, 48, 1_000_000, 0, "", options.exam_seconds))
+    while isinstance(message := worker.receive(900.0), protocol.Working):
+        pass
+    if not isinstance(message, protocol.Evaluated):
+        return None
+    return figures(message.episodes, message.max_length).score
 
 
 if __name__ == "__main__":
