@@ -81,7 +81,7 @@ def test_evaluation_json_is_what_the_recorded_trajectories_say(quickstart):
     paths, _ = quickstart
     judged = json.loads(paths.best.evaluation.read_text())
     for each in [judged["winner"], judged["baseline"], *judged["candidates"]]:
-        assert each["max_length"] == 500
+        assert each["max_length"] == 200
         for seed in each["seeds"]:
             file = paths.trial(each["trial"]).trajectories(Path(each["checkpoint"]).stem, seed["seed"])
             with np.load(file) as recorded:
