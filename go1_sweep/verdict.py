@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from go1_sweep import exam
-from go1_sweep.evaluation import ENDS, LEVEL, Evaluation, resampled
+from go1_sweep.evaluation import ENDS, LEVEL, RESAMPLES, Evaluation, resampled
 from go1_sweep.paths import BASELINE
-
-RESAMPLES = 9999
 
 SMALLEST = 0.0005
 """A gain that three digits do not show is none."""
