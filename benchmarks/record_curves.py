@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import os
-import random
 import tempfile
 import threading
 import time
@@ -22,6 +21,9 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import optuna
+from optuna.samplers import RandomSampler
 
 from go1_sweep import protocol, spec
 from go1_sweep.evaluation import figures
@@ -49,25 +51,6 @@ COLUMNS = (
     "kl",
     "Episode_Reward/track_linear_velocity",
 )
-
-
-class Random:
-    """Draws from a search space, uniformly."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-
-    def suggest_categorical(self, name: str, choices: tuple[Any, ...]) -> Any:
-        """One of the choices."""
-        return self._random.choice(choices)
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
-        """A number."""
-        return low * (high / low) ** self._random.random() if log else self._random.uniform(low, high)
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool) -> int:
-        """A whole number."""
-        return round(self.suggest_float(name, low, high, log=log))
 
 
 def main() -> None:
@@ -123,8 +106,9 @@ def wanted(options: argparse.Namespace) -> Iterator[tuple[dict[str, Any], int]]:
     space = dict(spec.load(Path("search_spaces/flat.yaml")).space)
     if options.simulator == "fake":
         space["num_envs"] = type(space["num_envs"])(Choice((8, 16, 32)), {})
-    for seed, number in itertools.product(range(1, options.seeds + 1), range(options.trainings)):
-        yield draw(space, Random(number)), seed
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    drawn = [draw(space, study.ask()) for _ in range(options.trainings)]
+    yield from ((parameters, seed) for seed, parameters in itertools.product(range(1, options.seeds + 1), drawn))
 
 
 def started(options: argparse.Namespace, log: Path) -> WorkerProcess:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
@@ -47,6 +48,11 @@ class IsaacLab(Simulator):
         assert isaaclab_app.launched is not None
         return isaaclab_app.launched
 
+    @cached_property
+    def _is_3(self) -> bool:
+        """Asked in every step of an exam, and on 2.3 each answer is a search of the whole path."""
+        return isaaclab_release.is_3()
+
     def versions(self) -> dict[str, str]:
         """The packages that a result depends on, as far as they are installed."""
         packages = ("isaacsim", "newton", "mujoco-warp", "warp-lang", "rsl-rl-lib", "torch", "numpy")
@@ -64,19 +70,17 @@ class IsaacLab(Simulator):
 
     def load_config(self, task_id: str, purpose: Purpose = "train") -> TaskConfig:
         """Fresh configuration objects; a task without a play variant is played as it is."""
-        name = task_id
-        if (
-            purpose == "play"
-            and (variant := f"{task_id.rpartition('-')[0]}-Play-{task_id.rpartition('-')[2]}") in _registered()
-        ):
-            name = variant
+        head, _, release = task_id.rpartition("-")
+        variant = f"{head}-Play-{release}"
+        name = variant if purpose == "play" and variant in _registered() else task_id
         env, agent = self._config(name, "env_cfg_entry_point"), self._config(name, "rsl_rl_cfg_entry_point")
-        if purpose != "train":
+        if purpose == "play":
             env.episode_length_s = self._config(task_id, "env_cfg_entry_point").episode_length_s
+        if purpose != "train":
             env.is_finite_horizon = False  # the wrapper tells of time-outs only so
         if purpose == "exam":
-            for name in vars(env.curriculum):
-                setattr(env.curriculum, name, None)
+            for term in vars(env.curriculum):
+                setattr(env.curriculum, term, None)
         if agent.class_name != "OnPolicyRunner":
             raise ConfigError(f"{task_id} is trained by rsl_rl's {agent.class_name}, and only PPO is supported")
         agent.logger = "tensorboard"
@@ -113,7 +117,7 @@ class IsaacLab(Simulator):
         """Velocities of the robot's root, and what its actuators do."""
         term = velocity_command(_unwrapped(env))
         data = term.robot.data
-        masses = tensor_of(data.body_mass if isaaclab_release.is_3() else data.default_mass)
+        masses = tensor_of(data.body_mass if self._is_3 else data.default_mass)
         return RobotState(
             lin_vel=tensor_of(data.root_lin_vel_b).clone(),
             ang_vel=tensor_of(data.root_ang_vel_b).clone(),
@@ -146,7 +150,7 @@ class IsaacLab(Simulator):
 
     def _aim(self, unwrapped: Any) -> None:
         """Look at the first robot; in 2.3 Isaac Sim's camera follows it by itself."""
-        if not isaaclab_release.is_3():
+        if not self._is_3:
             return
         at = tensor_of(velocity_command(unwrapped).robot.data.root_pos_w)[0].tolist()
         eye = tuple(position + offset for position, offset in zip(at, CAMERA, strict=True))
@@ -198,7 +202,7 @@ class IsaacLab(Simulator):
         """A configuration of the registry, by 3.0's presets for the physics and for the rsl_rl that is installed."""
         utils = importlib.import_module("isaaclab_tasks.utils")
         config = utils.load_cfg_from_registry(name, entry_point)
-        if not isaaclab_release.is_3():
+        if not self._is_3:
             return config
         hydra = importlib.import_module("isaaclab_tasks.utils.hydra")
         config = hydra.resolve_presets(config, ("newton_mjwarp",) if self._launched.physics == "newton" else ())
