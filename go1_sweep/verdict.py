@@ -14,10 +14,6 @@ from go1_sweep.paths import BASELINE
 SMALLEST = 0.0005
 """A gain that three digits do not show is none."""
 
-FEWEST = 4
-"""Trainings of each that say something of parameters: from three, such an interval claims a gain where there is none in
-one case of ten, from four or more in one of thirty (normal scores, simulated)."""
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -80,7 +76,7 @@ def of_parameters(ours: Sequence[float], theirs: Sequence[float]) -> Verdict:
     by themselves (Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", 2021).
 
     Args:
-        ours: the score of each training with the winner's parameters; at least ``FEWEST``.
+        ours: the score of each training with the winner's parameters; at least ``spec_rules.FEWEST``.
         theirs: with the baseline's; likewise.
     """
     from scipy import stats  # half a second, which few commands need

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import BASELINE, shown
+
+if TYPE_CHECKING:
+    from go1_sweep.evaluation import Evaluation
 
 COLORS = {
     "completed": "green",
