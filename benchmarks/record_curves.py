@@ -2,8 +2,9 @@
 
 Two designs. ``alone``: each parameter by itself over its range, all others as the task has them. ``joint``: all at
 once, drawn at random as `search_spaces/flat.yaml` draws them. A warm worker per GPU takes one training after the
-other; each ends after so many seconds of training (or earlier, where it diverges or runs out of memory). The file has
-one JSON line a training and grows by it; a second run goes on where the first one stopped.
+other; each ends after so many seconds of training (or earlier, where it diverges or runs out of memory); in the joint
+design more envs than 4096 have more of them, so that all come as far in iterations. The file has one JSON line a
+training and grows by it; a second run goes on where the first one stopped.
 
     python benchmarks/record_curves.py --design alone --seconds 45 --seeds 3 --gpus 2 --limit 1500 --out FILE
 """
@@ -35,12 +36,14 @@ FIXED, ADAPTIVE = {"schedule": "fixed"}, {"schedule": "adaptive"}
 ALONE: list[dict[str, Any]] = [
     {},
     *({**ADAPTIVE, "desired_kl": value} for value in (0.002, 0.005, 0.02, 0.05)),
-    *({**FIXED, "learning_rate": value} for value in (3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3)),
-    *({"entropy_coef": value} for value in (0.0, 0.002, 0.005, 0.02, 0.04)),
+    *({**FIXED, "learning_rate": value} for value in (3e-4, 1e-3, 2e-3, 5e-3)),
+    *({"entropy_coef": value} for value in (0.001, 0.004, 0.03)),
     *({"num_envs": value} for value in (1024, 2048, 8192, 16384)),
 ]
 """What is changed in the task's defaults: desired_kl 0.01 (adaptive), entropy 0.01, 4096 envs."""
 
+ENVS = 4096
+"""Of the task."""
 COLUMNS = (
     "iteration",
     "env_steps",
@@ -132,7 +135,7 @@ def trained(
         parameters=parameters,
         seed=seed,
         budget_unit="train_seconds",
-        budget_max=options.seconds,
+        budget_max=options.seconds * (max(1.0, parameters["num_envs"] / ENVS) if options.design == "joint" else 1.0),
         checkpoints_at=[],
         metric="mean_reward",
         window=20,

@@ -1,0 +1,111 @@
+"""How often a verdict claims a gain where there is none: sweeps over a space whose parameters do nothing.
+
+Each sweep is ours but for the trainings: TPE and ASHA over curves that differ by their recorded noise alone, the
+finalists' exam, the winner by it, and `retrain_seeds` trainings of both sides, whose scores in the exam are drawn from
+those that were recorded with the same parameters and other seeds.
+
+    python benchmarks/null_test.py --curves FILE --exams FILE --budget 90 --sweeps 200 --out FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from scipy.stats import binomtest
+from search_efficiency import Ours, spec_of
+from surrogate import Surrogate, by_parameters, read, sweep
+
+from go1_sweep.finalists import finalists
+from go1_sweep.paths import BASELINE
+from go1_sweep.verdict import of_parameters
+
+
+class Nothing:
+    """Learning curves in which no parameter matters: those of the task's own, with the noise of all."""
+
+    def __init__(self, surrogate: Surrogate, of: dict[str, Any]) -> None:
+        self.budget, self.times, self.noise = surrogate.budget, surrogate.times, surrogate.noise
+        self._mean = surrogate.mean(of)
+
+    def mean(self, parameters: dict[str, Any]) -> np.ndarray:
+        """The same for all, a score for each of the times."""
+        return self._mean
+
+    def draw(self, parameters: dict[str, Any], random: np.random.Generator) -> np.ndarray:
+        """The curve of one training."""
+        return self._mean + self.noise[random.integers(len(self.noise))]
+
+
+def claim(seed: int, curves: Nothing, exam: np.ndarray, trials: int, retrain_seeds: int) -> str:
+    """What one sweep ends with: the baseline as its winner, no gain, or a gain."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    random = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        changes = [f"search.trials={trials}", "baseline=true", f"final.retrain_seeds={retrain_seeds}"]
+        sweep_spec = spec_of("ours", int(curves.budget), seed, changes)
+        method = Ours(sweep_spec, Path(folder))
+        for _ in sweep(method, curves, 4, random):
+            pass
+    who = finalists(method.records.values(), sweep_spec.final.finalists, sweep_spec.early_stopping.mode)
+    winner = max(who, key=lambda _: random.choice(exam))
+    if winner.trial == BASELINE:
+        return "baseline"
+    ours, theirs = random.choice(exam, (2, retrain_seeds))
+    return "gain" if of_parameters(ours.tolist(), theirs.tolist()).is_gain else "no gain"
+
+
+def main() -> None:
+    """Run all sweeps, and write how they ended."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--curves", type=Path, required=True, help="of `record_curves.py --design joint`")
+    parser.add_argument("--exams", type=Path, required=True, help="of `record_curves.py` with --exam_seconds")
+    parser.add_argument("--budget", type=int, required=True, help="seconds of training of a whole trial")
+    parser.add_argument("--trials", type=int, default=32)
+    parser.add_argument("--sweeps", type=int, default=200)
+    parser.add_argument("--retrain_seeds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    trainings = read(options.curves)
+    surrogate = Surrogate(trainings, spec_of("ours", options.budget, 0).space, options.budget)
+    curves = Nothing(surrogate, trainings[0]["parameters"])
+    exam, groups = exam_scores(read(options.exams))
+    call = partial(claim, curves=curves, exam=exam, trials=options.trials, retrain_seeds=options.retrain_seeds)
+    with ProcessPoolExecutor(options.processes) as pool:
+        ends = list(pool.map(call, range(options.sweeps), chunksize=10))
+    gains = binomtest(ends.count("gain"), len(ends))
+    result = {
+        "what": "sweeps over a space whose parameters do nothing, and how their verdicts on the parameters read",
+        "ends": {end: ends.count(end) for end in ("gain", "no gain", "baseline")},
+        "claims": gains.statistic,
+        "interval": list(gains.proportion_ci(method="wilson")),
+        "trials": options.trials,
+        "retrain_seeds": options.retrain_seeds,
+        "exam": {"trainings": len(exam), "parameters": groups, "mean": float(exam.mean()), "std": float(exam.std())},
+        "curves": {"trainings": len(trainings), "noise_std_at_the_end": float(surrogate.noise[:, -1].std())},
+        "versions": {package: version(package) for package in ("optuna", "scipy")},
+    }
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+
+
+def exam_scores(trainings: list[dict[str, Any]]) -> tuple[np.ndarray, int]:
+    """Scores of trainings that differ by their seeds alone, about the mean of all; of how many parameters they are."""
+    groups = [[each["score"] for each in group] for group in by_parameters(trainings)]
+    groups = [np.array(group) for group in groups if len(group) > 1]
+    spread = [(group - group.mean()) * np.sqrt(len(group) / (len(group) - 1)) for group in groups]
+    return np.concatenate(groups).mean() + np.concatenate(spread), len(groups)
+
+
+if __name__ == "__main__":
+    main()
