@@ -6,11 +6,12 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from go1_sweep.paths import TrialPaths, replacing, write_json
+from go1_sweep.paths import TrialPaths, replacing, shown, write_atomically
 from go1_sweep.protocol import Progress
 
 
@@ -31,13 +32,17 @@ class Published:
     progress: Progress
 
 
-def publish(paths: TrialPaths, progress: Progress, write: Callable[[Path], None]) -> Published:
+def publish(
+    paths: TrialPaths, progress: Progress, write: Callable[[Path], None], *, keep: int = 0, mode: str = "max"
+) -> Published:
     """Write a checkpoint beside its final name, flush it, rename it, then name it in the manifest.
 
     Args:
         paths: the trial's folder.
         progress: where the trial stands; its iterations give the file its name.
         write: writes the checkpoint to the path that it is given.
+        keep: so many of the newest, and the best; older ones are deleted. 0: all.
+        mode: ``max`` or ``min``: which score is the best.
 
     Raises:
         OSError: no room, or no permission; what was published before is untouched.
@@ -49,37 +54,78 @@ def publish(paths: TrialPaths, progress: Progress, write: Callable[[Path], None]
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
     published = Published(final.name, final.stat().st_size, digest, progress)
-    others = [entry for entry in read_manifest(paths) if entry.file != published.file]
-    entries = [dataclasses.asdict(entry) for entry in (*others, published)]
-    write_json(paths.manifest, {"checkpoints": entries})
+    entries = [entry for entry in read_manifest(paths) if entry.file != published.file] + [published]
+    kept = [entry for entry in entries if entry in entries[-keep:] or entry == best(entries, mode)]
+    _write_manifest(paths, kept)
+    for entry in entries:
+        if entry not in kept:
+            (paths.folder / entry.file).unlink(missing_ok=True)
     return published
 
 
-def sha256(path: Path) -> str:
-    """The digest of a file's content, in hex.
+def drop_later(paths: TrialPaths, progress: Progress) -> None:
+    """Publish no more what is of later than where training goes on from.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the manifest cannot be written.
     """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    entries = read_manifest(paths)
+    if any(entry.progress.iterations > progress.iterations for entry in entries):
+        _write_manifest(paths, [entry for entry in entries if entry.progress.iterations <= progress.iterations])
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's content, in hex; empty where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def read_manifest(paths: TrialPaths) -> list[Published]:
     """The published checkpoints of a trial, oldest first; none where there is no manifest.
 
-    Raises:
-        ValueError: the manifest is damaged.
+    It has a line for each, so that one that is damaged costs its own checkpoint alone.
     """
     try:
-        text = paths.manifest.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        lines = paths.manifest.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
         return []
+    return [entry for line in lines if (entry := _published(line))]
+
+
+def intact(paths: TrialPaths, warn: Callable[[str], None]) -> list[Published]:
+    """The published checkpoints whose files are what was published, oldest first.
+
+    Args:
+        paths: the trial's folder.
+        warn: told of the others.
+    """
+    found = []
+    for entry in read_manifest(paths):
+        file = paths.folder / entry.file
+        if sha256(file) == entry.sha256:
+            found.append(entry)
+        else:
+            warn(f"{shown(file)} is missing, or not the file that its trial published: it is left out")
+    return found
+
+
+def _published(line: str) -> Published | None:
+    """What a line of a manifest says; ``None`` where it is damaged."""
     try:
-        entries = json.loads(text)["checkpoints"]
-        return [Published(**{**entry, "progress": Progress(**entry["progress"])}) for entry in entries]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{paths.manifest} is damaged: {error}") from None
+        entry = json.loads(line)
+        published = Published(**{**entry, "progress": Progress(**entry["progress"])})
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    is_whole = re.fullmatch(r"model_\d+\.pt", str(published.file)) and type(published.progress.iterations) is int
+    return published if is_whole else None
+
+
+def _write_manifest(paths: TrialPaths, entries: Iterable[Published]) -> None:
+    lines = (json.dumps(dataclasses.asdict(entry), allow_nan=False) + "\n" for entry in entries)
+    write_atomically(paths.manifest, "".join(lines))
 
 
 def best(checkpoints: list[Published], mode: str) -> Published | None:

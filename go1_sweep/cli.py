@@ -48,6 +48,16 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     run.add_argument("--dry-run", action="store_true", help="check everything, say what it may cost, start nothing")
     run.set_defaults(command=_run)
 
+    resume = commands.add_parser("resume", help="go on with a sweep that was ended", allow_abbrev=False)
+    resume.add_argument("folder", metavar="SWEEP_DIR", type=Path, help="the sweep's folder, e.g. runs/rough")
+    resume.add_argument("--trials", type=_count, help="in all (default: as many as before)")
+    _add_set(resume)
+    resume.set_defaults(command=_resume)
+
+    stop = commands.add_parser("stop", help="end a sweep that runs; it can be resumed", allow_abbrev=False)
+    stop.add_argument("folder", metavar="SWEEP_DIR", type=Path, help="the sweep's folder, e.g. runs/rough")
+    stop.set_defaults(command=_stop)
+
     validate = commands.add_parser("validate", help="check a sweep file against its task", allow_abbrev=False)
     _add_spec(validate)
     validate.set_defaults(command=_validate)
@@ -104,6 +114,10 @@ def _add_spec(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the sweep and of its folder")
     parser.add_argument("--storage", help="folder for the results (default: runs)")
     parser.add_argument("--simulator", help="the simulator, or auto (the default)")
+    _add_set(parser)
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         metavar="A.B=V",
@@ -204,6 +218,21 @@ def _run(options: argparse.Namespace) -> None:
     from go1_sweep.terminal import Terminal
 
     run(spec, Terminal(), dry_run=options.dry_run)
+
+
+def _resume(options: argparse.Namespace) -> None:
+    from go1_sweep.sweep.resume import spec_of
+    from go1_sweep.sweep.run import run
+    from go1_sweep.terminal import Terminal
+
+    run(spec_of(options.folder, options.trials, options.overrides), Terminal())
+
+
+def _stop(options: argparse.Namespace) -> None:
+    from go1_sweep.console import lasting
+    from go1_sweep.stop import stop
+
+    stop(options.folder, lasting())
 
 
 def _validate(options: argparse.Namespace) -> None:

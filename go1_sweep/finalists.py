@@ -54,15 +54,12 @@ def candidates_of(
     A file that is not what its trial published is left out, with a warning.
 
     Raises:
-        BadInput: a manifest is damaged, or a trial's ``config.yaml`` is missing.
+        BadInput: a trial's ``config.yaml`` is missing.
     """
     found = []
     for record in finalists(records, spec.final.finalists, spec.early_stopping.mode):
-        for each, roles in _last_and_best(_published(paths, record), spec.early_stopping.mode):
-            file = paths.trial(record.trial).folder / each.file
-            if sha256(file) != each.sha256:
-                warn(f"{shown(file)} is missing, or not the file that its trial published: it is left out")
-                continue
+        published = checkpoint.intact(paths.trial(record.trial), warn)
+        for each, roles in _last_and_best(published, spec.early_stopping.mode):
             found.append(_candidate(spec, paths, record, each, roles))
     return found
 
@@ -84,7 +81,7 @@ def retrained(spec: Spec, paths: SweepPaths, records: Iterable[TrialRecord], war
     """Of the retrainings of one trial; those that failed otherwise are left out, with a warning.
 
     Raises:
-        BadInput: a manifest is damaged, or a ``config.yaml`` is missing.
+        BadInput: a ``config.yaml`` is missing.
     """
     found, diverged = [], 0
     for record in records:
@@ -93,15 +90,9 @@ def retrained(spec: Spec, paths: SweepPaths, records: Iterable[TrialRecord], war
             if not record.diverged:
                 warn(f"retraining {record.trial} {record.state}: it is left out")
             continue
-        found += [_candidate(spec, paths, record, each, ("last",)) for each in _published(paths, record)[-1:]]
+        published = checkpoint.intact(paths.trial(record.trial), warn)
+        found += [_candidate(spec, paths, record, each, ("last",)) for each in published[-1:]]
     return Retrained(found, diverged)
-
-
-def _published(paths: SweepPaths, record: TrialRecord) -> list[checkpoint.Published]:
-    try:
-        return checkpoint.read_manifest(paths.trial(record.trial))
-    except ValueError as error:
-        raise BadInput(str(error)) from None
 
 
 def _candidate(
@@ -246,11 +237,3 @@ def _beside(file: Path) -> dict[str, Any] | None:
 
 def _read_yaml(text: str) -> Any:
     return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-
-
-def sha256(file: Path) -> str:
-    """The digest of the file's content, in hex; empty where it cannot be read."""
-    try:
-        return checkpoint.sha256(file)
-    except OSError:
-        return ""

@@ -48,8 +48,8 @@ class TrialPaths:
 
     @property
     def manifest(self) -> Path:
-        """The published checkpoints with size and SHA-256; written after the files that it names."""
-        return self.folder / "checkpoints.json"
+        """The published checkpoints with size and SHA-256, one a line; written after the files that it names."""
+        return self.folder / "checkpoints.jsonl"
 
     def checkpoint(self, iterations: int) -> Path:
         """The checkpoint after that many completed PPO updates."""

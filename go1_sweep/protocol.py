@@ -139,6 +139,7 @@ class Train:
         checkpoints_at: budgets, in ``budget_unit``, at which a checkpoint is published.
         metric: the column of ``logs.csv`` that the score averages, over ``window`` iterations; empty: no score.
         checkpoint: to go on from; what ``logs.csv`` has beyond it is dropped. Empty: from the beginning.
+        keep_checkpoints: so many of the newest are kept, and the best by ``mode`` of its score; 0: all.
         deterministic: slower, and without choices that may fall out otherwise the next time.
         viewer: that shows the training: ``window``, ``browser``, or none.
     """
@@ -154,6 +155,8 @@ class Train:
     metric: str
     window: int
     checkpoint: str = ""
+    keep_checkpoints: int = 0
+    mode: str = "max"
     deterministic: bool = False
     viewer: str = ""
 

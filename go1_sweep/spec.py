@@ -93,13 +93,18 @@ class EarlyStoppingSpec(_Section):
 
 
 class ResourcesSpec(_Section):
-    """What one trial holds, and how many run side by side (``null``: as many as fit)."""
+    """What one trial holds, how many run side by side (``null``: as many as fit), and what befalls one that breaks.
+
+    Of each trial so many of the newest checkpoints are kept, and the best (``null``: all).
+    """
 
     gpus: Gpus = "auto"
     cpus: Annotated[Whole, Field(ge=1)] = 1
     concurrent: Annotated[Whole, Field(ge=1)] | None = None
     reuse_workers: Flag = True
     stall_timeout: Annotated[Number, Field(gt=0)] = 900
+    retries: Annotated[Whole, Field(ge=0)] = 2
+    keep_checkpoints: Annotated[Whole, Field(ge=2)] | None = 5
 
 
 class VideoSpec(_Section):

@@ -64,7 +64,7 @@ def read(folder: Path) -> Status:
         UserError: ``trials.csv`` cannot be read.
     """
     paths = SweepPaths(folder)
-    _refuse_what_is_no_sweep(paths)
+    refuse_what_is_no_sweep(paths)
     is_held = lock.is_held(paths.lock)  # first: a sweep that ends meanwhile has not died
     sweep, driver = spec.load(paths.spec), lock.driver(paths.lock)
     result, records = _result(paths), trials_table.read(paths)
@@ -160,7 +160,12 @@ def last_progress(paths: TrialPaths) -> Progress | None:
     return None
 
 
-def _refuse_what_is_no_sweep(paths: SweepPaths) -> None:
+def refuse_what_is_no_sweep(paths: SweepPaths) -> None:
+    """Make sure that there is a sweep.
+
+    Raises:
+        BadInput: there is none.
+    """
     try:
         if not paths.folder.is_dir():
             raise BadInput(f"{paths.folder}: no such folder")

@@ -89,6 +89,10 @@ class Terminal:
         for line in record.evidence:
             self._say(f"             | {escape(line)}")
 
+    def noted(self, record: TrialRecord, text: str) -> None:
+        """Something befell a trial that goes on."""
+        self._event(f"{title(record.trial)}: {escape(text)}")
+
     def note(self, text: str) -> None:
         """A sentence for the user."""
         self._event(escape(text))

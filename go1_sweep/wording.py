@@ -32,6 +32,11 @@ def export_command(folder: Path) -> str:
     return f"python -m go1_sweep export {shlex.quote(shown(folder))} --out DIR"
 
 
+def resume_command(folder: Path) -> str:
+    """What lets a sweep go on, as it can be typed in a shell."""
+    return f"python -m go1_sweep resume {shlex.quote(shown(folder))}"
+
+
 def in_exam(summary: dict[str, Any]) -> str:
     """How a policy did in the exam, from the summary of its evaluation."""
     overall = summary["overall"]

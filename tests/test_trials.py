@@ -39,7 +39,7 @@ class Heard:
 def make(tmp_path):
     """Makes the trials of a sweep: rungs at 3 and 6 of 12 iterations, the better half goes on."""
 
-    def trials(retrain_seeds: int = 0, **search: Any) -> tuple[Trials, SweepPaths, Heard]:
+    def trials(retrain_seeds: int = 0, resumed: bool = False, **search: Any) -> tuple[Trials, SweepPaths, Heard]:
         file = tmp_path / "sweep.yaml"
         content = {
             "task": "flat",
@@ -53,7 +53,8 @@ def make(tmp_path):
         file.write_text(yaml.safe_dump(content))
         paths = SweepPaths(tmp_path / "out")
         paths.folder.mkdir(exist_ok=True)
-        paths.study.unlink(missing_ok=True)
+        if not resumed:
+            paths.study.unlink(missing_ok=True)
         heard = Heard()
         return Trials(spec.load(file), paths, heard), paths, heard
 
@@ -230,3 +231,99 @@ def test_retrainings_take_turns_have_fresh_seeds_and_are_never_stopped_early(mak
     assert warned == ["retraining 0000-2 failed: it is left out"]
     again.interrupt()
     assert not again.report("baseline-1", at(7, 1.0))
+
+
+def test_a_resumed_sweep_knows_all_that_was_told_and_goes_on_with_what_was_not(make):
+    trials, _, _ = make()
+    baseline, best, weak, broken, diverged, running, ahead = (trials.draw().trial for _ in range(7))
+    assert trials.report(best, at(3, 2.0))
+    assert not trials.report(weak, at(3, 1.0))
+    trials.ended(broken, result("failed", at(2, 0.5), why="exit code 1"))
+    trials.ended(diverged, result("failed", at(2, None), diverged=True))
+    trials.ended(best, result("completed", at(12, 4.0)))
+    assert trials.report(ahead, at(3, 5.0))
+
+    again, paths, _ = make(resumed=True)
+    known = {trial: record.state for trial, record in again.records.items()}
+    assert known == {
+        baseline: "interrupted",
+        best: "completed",
+        weak: "early_stopped",
+        broken: "failed",
+        diverged: "failed",
+        running: "interrupted",
+        ahead: "interrupted",
+    }
+    ended = (best, weak, broken, diverged)
+    assert [again.records[each].progress for each in ended] == [at(12, 4.0), at(3, 1.0), at(2, 0.5), at(2, None)]
+    assert (again.records[diverged].diverged, again.records[broken].diverged) == (True, False)
+    assert all(again.records[each].seed == trials.records[each].seed for each in known)
+    assert all(again.records[each].parameters == trials.records[each].parameters for each in known)
+    assert [again.draw().trial for _ in range(3)] == [baseline, running, ahead], "what was not told comes first"
+    assert {again.records[each].state for each in (baseline, running, ahead)} == {"running"}
+    assert again.draw().trial == "0006"
+    assert again.report(ahead, at(3, -9.0)), "it was compared at this rung before"
+    assert not again.report(running, at(3, 1.5)), "the rungs remember"
+    again.ended(ahead, result("completed", at(12, 6.0)))
+    again.ended(baseline, result("completed", at(12, 3.0)))
+    assert told(paths)[ahead].intermediate_values == {3: 5.0}
+    assert {told(paths)[each].state.name for each in (baseline, ahead)} == {"COMPLETE"}
+
+
+def test_a_resumed_sweep_draws_what_it_would_have_drawn(make):
+    def drawn(resumed_after: int) -> list[dict]:
+        trials, _, _ = make(trials=20)
+        for number in range(21):
+            if number == resumed_after:
+                trials, _, _ = make(trials=20, resumed=True)
+            record = trials.draw()
+            trials.ended(record.trial, result("completed", at(12, record.parameters.get("learning_rate", 0.0))))
+        return [record.parameters for record in trials.records.values()]
+
+    undisturbed = drawn(resumed_after=99)
+    assert drawn(resumed_after=4) == undisturbed
+    assert drawn(resumed_after=17) == undisturbed, "by TPE"
+
+
+@pytest.mark.parametrize("state", ["early_stopped", "completed", "failed", "infeasible"])
+def test_a_trial_that_was_decided_when_the_sweep_died_is_told_when_it_is_resumed(make, monkeypatch, state):
+    trials, _, _ = make()
+    _, first, last = (trials.draw().trial for _ in range(3))
+    assert trials.report(first, at(3, 2.0))
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.study.Study, "tell", dies)
+        with pytest.raises(InterruptedError):
+            if state == "early_stopped":
+                trials.report(last, at(3, 1.0))
+            else:
+                trials.ended(last, result(state, at(12, 1.0)))
+    again, paths, _ = make(resumed=True)
+    assert again.records[last].state == state
+    frozen = told(paths)[last]
+    assert frozen.state.is_finished()
+    assert frozen.value == (None if state in ("failed", "infeasible") else 1.0)
+    assert again.draw().trial == BASELINE
+    assert again.draw().trial == first
+    assert again.draw().trial == "0002", "it is not drawn again"
+
+
+def test_a_draw_in_which_the_sweep_died_is_completed(make, monkeypatch):
+    trials, _, _ = make(trials=4)
+    trials.draw()
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.trial.Trial, "suggest_float", dies)
+        with pytest.raises(InterruptedError):
+            trials.draw()
+    again, _, _ = make(trials=4, resumed=True)
+    records = [again.draw() for _ in range(5)]
+    assert [record.trial for record in records] == [BASELINE, "0000", "0001", "0002", "0003"]
+    assert again.is_exhausted
+    assert all(len(record.parameters) == 2 for record in records[1:])

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from go1_sweep import finalists, interrupts, protocol
+from go1_sweep import checkpoint, finalists, interrupts, protocol
 from go1_sweep.errors import BadInput, UserError
 from go1_sweep.evaluation import evaluation_of
 from go1_sweep.finalists import Trained
@@ -149,7 +149,7 @@ def _evaluate(
     player: Player, trained: Trained, seed: int, wanted: Wanted, paths: PlayPaths, terminal: Terminal
 ) -> None:
     job = protocol.Evaluate(trained.policy, wanted.num_envs, seed, wanted.steps or 0, trajectories="", exam_seconds=0)
-    digest = finalists.sha256(trained.file)
+    digest = checkpoint.sha256(trained.file)
     answer = _with_bar(player, job, "playing", terminal)
     if not isinstance(answer, protocol.Evaluated):
         raise _refusal(answer)

@@ -87,7 +87,7 @@ def _opened(todo: Plan) -> Iterator[TrialPaths]:
     """The run's folder, which is ours alone as long as it is entered.
 
     Raises:
-        BadInput: somebody else trains there, or it is damaged.
+        BadInput: somebody else trains there.
         OSError: it cannot be written.
     """
     paths = todo.folder or _new_folder(todo)
@@ -98,10 +98,6 @@ def _opened(todo: Plan) -> Iterator[TrialPaths]:
             owner = lock.driver(paths.lock)
             who = f" by process {owner.pid} on {owner.host}" if owner else ""
             raise BadInput(f"{shown(paths.folder)} is being trained{who}; wait for its end, or stop it") from None
-        try:
-            read_manifest(paths)
-        except ValueError as error:
-            raise BadInput(f"{error}; remove it, and training goes on with a new one") from None
         paths.worker_log.touch()
         yield paths
 

@@ -26,9 +26,12 @@ class Examination:
         seconds: that it lasts.
         players: where it is sat.
         terminal: hears of each result.
-        is_of_run: whether the results, and every step where ``keeps_steps``, are kept beside the checkpoints. If not,
-            what a sweep has kept is taken where it is what would come of it now.
+        is_of_run: whether the results, and every step where ``keeps_steps``, are kept beside the checkpoints.
+        versions: of what the exam rests on here; ``None``: not known.
         keeps_steps: see there.
+
+    What a sweep has kept is taken where it is what would come of it now: each policy's by itself in the sweep that
+    goes on, else all or none, since it may have been made elsewhere.
     """
 
     candidates: Sequence[Candidate]
@@ -37,6 +40,7 @@ class Examination:
     players: Players
     terminal: Terminal
     is_of_run: bool
+    versions: dict[str, str] | None
     keeps_steps: bool
     _done: dict[int, Evaluation] = field(default_factory=dict)
 
@@ -53,15 +57,17 @@ class Examination:
             UserError: none could be played.
             OSError: a result cannot be kept.
         """
-        if kept := self._kept(places, seeds):
+        done = self._kept(places, seeds)
+        if done:
             self.terminal.note("What the sweep itself has judged is taken")
-            for each in kept.values():
+            for each in done.values():
                 self.terminal.examined(each)
-            return kept
+            if len(done) == len(places):
+                return done
+        places = [place for place in places if place not in done]
         self.terminal.examining(purpose, len(places), self.num_envs, len(seeds))
         answers: dict[int, dict[int, protocol.Evaluated]] = {place: {} for place in places}
         refused: dict[int, protocol.Refused] = {}
-        done: dict[int, Evaluation] = {}
         tasks = [(place, seed) for place in places for seed in seeds]
         jobs: list[protocol.Job] = [self._job(self.candidates[place], seed) for place, seed in tasks]
         for task, answer in self.players.play(jobs):
@@ -97,19 +103,21 @@ class Examination:
         return result
 
     def _kept(self, places: Sequence[int], seeds: Sequence[int]) -> dict[int, Evaluation]:
-        """What the sweep kept of all of them, unless something of it would come out differently now."""
+        """What the sweep kept of them; see above."""
+        found = {place: kept for place in places if (kept := self._kept_of(self.candidates[place], seeds))}
         if self.is_of_run:
+            self._done |= found
+        elif len(found) < len(places) or len({str(each.versions) for each in found.values()}) > 1:
             return {}
-        found: dict[int, Evaluation] = {}
-        for place in places:
-            who = self.candidates[place]
-            kept = load(who.evaluation) if who.evaluation else None
-            if kept is None or not kept.is_exam or kept.sha256 != who.sha256:
-                return {}
-            if any(len(kept.episodes.get(seed, [])) != self.num_envs for seed in seeds):
-                return {}
-            if abs(kept.max_length * kept.step_seconds - self.seconds) > kept.step_seconds:
-                return {}
-            found[place] = kept.of_seeds(seeds)
-        versions = [each.versions for each in found.values()]
-        return found if all(each == versions[0] for each in versions) else {}
+        return {place: each.of_seeds(seeds) for place, each in found.items()}
+
+    def _kept_of(self, who: Candidate, seeds: Sequence[int]) -> Evaluation | None:
+        """All that was kept of a policy, unless something of it would come out differently now."""
+        kept = load(who.evaluation) if who.evaluation else None
+        if kept is None or not kept.is_exam or kept.sha256 != who.sha256:
+            return None
+        if any(len(kept.episodes.get(seed, [])) != self.num_envs for seed in seeds):
+            return None
+        if abs(kept.max_length * kept.step_seconds - self.seconds) > kept.step_seconds:
+            return None
+        return kept if self.versions in (None, kept.versions) else None

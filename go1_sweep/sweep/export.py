@@ -172,7 +172,7 @@ def _of_sweep(paths: SweepPaths, wanted: Wanted, terminal: Terminal) -> Source:
 
 def _of_checkpoint(file: Path, wanted: Wanted) -> Source:
     trained = finalists.trained(file, wanted.task)
-    digest = finalists.sha256(file)
+    digest = checkpoint.sha256(file)
     paths, trial = _sweep_of(file, digest)
     of = spec.load(paths.spec) if paths else None
     python_of = of.python_of if of else lambda name: None
@@ -198,10 +198,7 @@ def _sweep_of(file: Path, digest: str) -> tuple[SweepPaths | None, str]:
     paths = SweepPaths(file.parent.parent.parent)
     if not paths.spec.exists() or paths.trial(file.parent.name) != folder:
         return None, ""
-    try:
-        published = {(each.file, each.sha256) for each in checkpoint.read_manifest(folder)}
-    except ValueError as error:
-        raise BadInput(str(error)) from None
+    published = {(each.file, each.sha256) for each in checkpoint.read_manifest(folder)}
     return (paths, file.parent.name) if (file.name, digest) in published else (None, "")
 
 

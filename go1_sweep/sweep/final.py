@@ -38,6 +38,7 @@ class Stage:
         log: for all that the simulator says.
         is_of_run: whether it ends a sweep: evaluations and trajectories are kept beside the checkpoints. If
             not, a sweep's folder is only read, and what it kept is taken where it is what would be done again.
+        versions: of what an exam rests on here; ``None``: not known.
     """
 
     spec: FinalSpec
@@ -47,9 +48,12 @@ class Stage:
     folder: PolicyPaths
     log: Path
     is_of_run: bool
+    versions: dict[str, str] | None = None
 
 
-def stage_of(spec: Spec, paths: SweepPaths, records: Iterable[TrialRecord], slots: Slots) -> Stage:
+def stage_of(
+    spec: Spec, paths: SweepPaths, records: Iterable[TrialRecord], slots: Slots, versions: dict[str, str]
+) -> Stage:
     """The final stage of a sweep."""
     return Stage(
         spec=spec.final,
@@ -59,6 +63,7 @@ def stage_of(spec: Spec, paths: SweepPaths, records: Iterable[TrialRecord], slot
         folder=paths.best,
         log=paths.final_log,
         is_of_run=True,
+        versions=versions,
     )
 
 
@@ -164,7 +169,16 @@ def judge_parameters(stage: Stage, outcome: Outcome, ours: Retrained, theirs: Re
 
 def _examination(stage: Stage, candidates: list[Candidate], players: Players, terminal: Terminal) -> Examination:
     spec = stage.spec
-    return Examination(candidates, spec.envs, spec.exam_seconds, players, terminal, stage.is_of_run, spec.trajectories)
+    return Examination(
+        candidates,
+        spec.envs,
+        spec.exam_seconds,
+        players,
+        terminal,
+        is_of_run=stage.is_of_run,
+        versions=stage.versions,
+        keeps_steps=spec.trajectories,
+    )
 
 
 def _write(stage: Stage, outcome: Outcome) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import os
 import platform
 import shutil
 import subprocess
@@ -27,38 +28,24 @@ def make_folder(spec: Spec) -> SweepPaths:
     """The sweep's new, empty folder.
 
     Raises:
-        BadInput: it exists already, or cannot be made.
+        BadInput: it cannot be made.
     """
-    folder, paths = spec.folder, SweepPaths(spec.folder)
+    folder = spec.folder
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")  # a folder under its own name is a sweep's
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        SweepPaths(beside).trials.mkdir(parents=True)
+        write_atomically(SweepPaths(beside).spec, spec.to_yaml())
+        beside.rename(folder)
     except OSError as error:
-        raise _not_writable(folder, error) from None
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        raise exists_already(spec) from None
-    except OSError as error:
-        raise _not_writable(folder, error) from None
-    try:
-        paths.trials.mkdir()
-        write_atomically(paths.spec, spec.to_yaml())
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)  # ours, and empty but for what was just tried
-        raise _not_writable(folder, error) from None
-    return paths
+        shutil.rmtree(beside, ignore_errors=True)
+        raise BadInput(f"storage: {shown(folder.parent)} cannot be written: {error.strerror}") from None
+    return SweepPaths(folder)
 
 
-def _not_writable(folder: Path, error: OSError) -> BadInput:
-    return BadInput(f"storage: {shown(folder.parent)} cannot be written: {error.strerror}")
-
-
-def exists_already(spec: Spec) -> BadInput:
-    """The sentence for a sweep folder that is already there."""
-    return BadInput(
-        f"{shown(spec.folder)} exists already, and a sweep is never written into another: "
-        "choose another name (--name) or move it away"
-    )
+def reopen(paths: SweepPaths, spec: Spec) -> None:
+    """Let a sweep go on in its folder: what it ended with before is no more, and the spec may have changed."""
+    write_atomically(paths.spec, spec.to_yaml())
+    paths.result.unlink(missing_ok=True)
 
 
 def write_environment(paths: SweepPaths, preflight: Preflight) -> None:

@@ -16,7 +16,7 @@ from go1_sweep.errors import Interrupted, NoTrialSucceeded, UserError
 from go1_sweep.finalists import Retrained, candidates_of, retrained
 from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.spec import Spec
-from go1_sweep.sweep import final, results
+from go1_sweep.sweep import final, results, resume
 from go1_sweep.sweep.local_ray import Slots, local_ray, slots_for, worker_for
 from go1_sweep.sweep.preflight import check
 from go1_sweep.sweep.trainable import TrialActor
@@ -24,11 +24,11 @@ from go1_sweep.sweep.trials import Retrainings, Trainings, Trials
 from go1_sweep.sweep.tune_adapters import Trouble, TuneEvents, TuneScheduler, TuneSearcher
 from go1_sweep.terminal import Plan, Terminal
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
-from go1_sweep.wording import export_command, title
+from go1_sweep.wording import export_command, resume_command, title
 
 
 def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
-    """Run the sweep; returns when it has a winner, and that is judged, filmed and exported.
+    """Run the sweep, or go on with it; returns when it has a winner, and that is judged, filmed and exported.
 
     Raises:
         BadInput: nothing was started, and nothing is left behind.
@@ -36,23 +36,35 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
         Interrupted: Ctrl-C; each trial ended at its next report, or at once at the second.
         UserError: the results could not be written, or no finalist could be played.
     """
-    if spec.folder.exists():
-        raise results.exists_already(spec)
+    before = resume.earlier(spec)
     preflight = check(spec)
     with tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch, local_ray(scratch):
         slots = slots_for(preflight.spec.resources)
         resources = preflight.spec.resources.model_copy(update={"gpus": slots.gpus})
         spec = preflight.spec.model_copy(update={"resources": resources})
+        if before:
+            resume.refuse_changes(before, spec)
+            if resume.is_done(before, spec):
+                terminal.note(
+                    f"{shown(spec.folder)} is finished; for more trials: {resume_command(spec.folder)} --trials N"
+                )
+                return
         terminal.plan(Plan(spec, preflight.task_id, preflight.versions, slots.count, slots.gpus))
-        for warning in preflight.warnings:
+        paths = SweepPaths(spec.folder)
+        for warning in [*preflight.warnings, *resume.other_versions(paths, preflight.versions)]:
             terminal.warn(warning)
         if dry_run:
             return
-        paths = results.make_folder(spec)
+        if not before:
+            paths = results.make_folder(spec)
         try:
             with lock.held(paths.lock, slots.count):
+                if before:
+                    results.reopen(paths, spec)
                 results.write_environment(paths, preflight)
-                ended = _run(spec, paths, slots, terminal, scratch)
+                ended = _run(spec, paths, slots, preflight.versions, terminal, scratch)
+        except BlockingIOError:
+            raise resume.runs_already(paths) from None
         except OSError as error:
             raise UserError(f"{error.filename or shown(paths.folder)}: {error.strerror or error}") from error
         except (StorageInternalError, SQLAlchemyError) as error:
@@ -62,16 +74,18 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
         raise ended
 
 
-def _run(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal, scratch: str) -> UserError | None:
+def _run(
+    spec: Spec, paths: SweepPaths, slots: Slots, versions: dict[str, str], terminal: Terminal, scratch: str
+) -> UserError | None:
     """Trials, final stage and ``result.json``; how the sweep ended, unless well."""
     began = time.monotonic()
     outcome, ended, phase = None, None, "finished"
     trials = _run_trials(spec, paths, slots, terminal, scratch)
     records, trained = list(trials.records.values()), time.monotonic()
-    rest = export_command(paths.folder)
+    go_on, so_far = resume_command(paths.folder), export_command(paths.folder)
     if trials.is_interrupted:
-        done = f"what was done is in {shown(paths.folder)}"
-        ended, phase = Interrupted(f"interrupted; {done}; for the best policy so far: {rest}"), "interrupted"
+        how = f"go on: {go_on}; for the best policy so far: {so_far}"
+        ended, phase = Interrupted(f"interrupted; {how}"), "interrupted"
     elif not any(record.state == "completed" for record in records):
         where = f"{shown(paths.trials_table)} and the worker.log of each trial"
         ended, phase = NoTrialSucceeded(f"no trial succeeded; see {where}"), "failed"
@@ -79,18 +93,16 @@ def _run(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal, scratc
         try:
             with interrupts.raising():
                 candidates = candidates_of(spec, paths, records, terminal.note)
-                stage = final.stage_of(spec, paths, records, slots)
+                stage = final.stage_of(spec, paths, records, slots, versions)
                 outcome = final.run(stage, candidates, terminal)
                 if spec.final.retrain_seeds and outcome.beside:
                     both = [trials.records[each.trial] for each in (outcome.winner, outcome.beside)]
                     ours, theirs = _train_again(spec, paths, both, slots, terminal, scratch)
                     outcome = final.judge_parameters(stage, outcome, ours, theirs, terminal)
         except KeyboardInterrupt:
-            done = "interrupted in the final stage; all trials are done"
-            left = "the parameters were not judged" if outcome else f"for the rest: {rest}"
-            ended, phase = Interrupted(f"{done}; {left}"), "interrupted"
+            ended, phase = Interrupted(f"interrupted in the final stage; go on: {go_on}"), "interrupted"
         except UserError as error:
-            ended, phase = UserError(f"{error}; when that is mended: {rest}"), "failed"
+            ended, phase = UserError(f"{error}; when that is mended: {go_on}"), "failed"
     now = time.monotonic()
     seconds = {"wall": now - began, "final": now - trained}
     result = results.write_result(paths, spec, records, outcome, phase, str(ended or ""), seconds, trials.insight())
@@ -101,6 +113,9 @@ def _run(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal, scratc
 def _run_trials(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal, scratch: str) -> Trials:
     """Run all trials; returns when each is over, or when the user interrupts."""
     trials = Trials(spec, paths, terminal)
+    if trials.records:
+        over = sum(record.state != "interrupted" for record in trials.records.values())
+        terminal.note(f"Going on: {over} trials are over, {len(trials.records) - over} were interrupted")
     with terminal.live(spec, trials.records, slots.count):
         _run_trainings(spec, trials, slots, terminal, scratch)
     return trials
@@ -108,6 +123,8 @@ def _run_trials(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal,
 
 def _run_trainings(spec: Spec, trainings: Trainings, slots: Slots, terminal: Terminal, scratch: str) -> None:
     """Run all of them; returns when each is over, or when the user interrupts."""
+    if trainings.is_exhausted:  # before the sweep was resumed
+        return
 
     def say() -> None:
         terminal.note("Stopping: each trial ends with its current iteration. Ctrl-C again ends them at once.")
@@ -133,7 +150,7 @@ def _train_again(
         KeyboardInterrupt: by the user.
     """
     again = Retrainings(spec, paths, terminal, trials)
-    paths.retrained.trials.mkdir(parents=True)
+    paths.retrained.trials.mkdir(parents=True, exist_ok=True)
     names = " and ".join(title(trial.trial) for trial in trials)
     terminal.note(f"Training {names} again, with {spec.final.retrain_seeds} seeds each")
     _run_trainings(spec, again, slots, terminal, scratch)
@@ -152,7 +169,7 @@ def _fit(spec: Spec, trainings: Trainings, slots: Slots, scratch: str) -> None:
         tune.with_resources(TrialActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
         tune_config=tune.TuneConfig(
             num_samples=-1,  # until the searcher says that it has no more
-            search_alg=TuneSearcher(trainings, trouble, slots.count, request, worker),
+            search_alg=TuneSearcher(trainings, trouble, slots.count, request, worker, spec.resources.retries),
             scheduler=TuneScheduler(trainings, trouble),
             reuse_actors=spec.resources.reuse_workers,
         ),
@@ -161,7 +178,7 @@ def _fit(spec: Spec, trainings: Trainings, slots: Slots, scratch: str) -> None:
             storage_path=scratch,
             verbose=0,
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
-            failure_config=FailureConfig(max_failures=0),
+            failure_config=FailureConfig(max_failures=spec.resources.retries),
             callbacks=[TuneEvents(trainings, trouble)],
         ),
     ).fit()
@@ -181,4 +198,6 @@ def _request(spec: Spec, paths: SweepPaths, record: TrialRecord) -> protocol.Tra
         checkpoints_at=list(map(float, spec.rungs())),
         metric=stopping.metric,
         window=stopping.window,
+        keep_checkpoints=spec.resources.keep_checkpoints or 0,
+        mode=stopping.mode,
     )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import warnings
 from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import URL
 
 from go1_sweep.parameters import Value
 from go1_sweep.paths import BASELINE, SweepPaths
+from go1_sweep.protocol import Progress
 from go1_sweep.space import draw
 from go1_sweep.spec import Spec
 from go1_sweep.sweep.insight import insight
@@ -29,38 +33,62 @@ TOLD = {
 class Search:
     """Draws the trials of a sweep; each is asked for once and told once.
 
-    The study keeps our trial id, state and reason as user attributes. The baseline has a study of its own
-    in the same file: its values need not lie in the space, and a trial without parameters among the others
-    would end the joint sampling of TPE, which takes the parameters that all trials have.
+    The study is what a sweep is resumed from: it keeps our trial id, state, reason and progress as user attributes, and
+    of a running trial the scores at the rungs that let it go on. The baseline has a study of its own in the same file:
+    its values need not lie in the space, and a trial without parameters among the others would end the joint sampling
+    of TPE, which takes the parameters that all trials have.
     """
 
     def __init__(self, spec: Spec, paths: SweepPaths) -> None:
+        """Open the study, or begin it. A trial that was decided and not told when the sweep died is told."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._space = spec.space
+        self._spec = spec
         self._budgets = [*spec.rungs(), spec.budget.max]
         storage = RDBStorage(URL.create("sqlite", database=str(paths.study)).render_as_string())
         direction = "maximize" if spec.early_stopping.mode == "max" else "minimize"
-        self._study = optuna.create_study(
-            study_name=spec.name, storage=storage, direction=direction, sampler=_sampler(spec)
-        )
-        self._baseline_study = optuna.create_study(
-            study_name=f"{spec.name} {BASELINE}", storage=storage, direction=direction
+        self._study, self._baseline_study = (
+            optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
+            for name in (spec.name, f"{spec.name} {BASELINE}")
         )
         self._asked: dict[str, Trial] = {}
+        for study in (self._baseline_study, self._study):
+            for frozen in study.get_trials(states=[TrialState.RUNNING]):
+                self._take_up(study, frozen)
 
     def draw(self) -> tuple[str, dict[str, Value]]:
-        """The id and the parameters of a new trial; the id is its number in the study."""
-        trial = self._study.ask()
-        trial_id = f"{trial.number:04d}"
-        return self._keep(trial_id, trial), draw(self._space, trial)
+        """The id and the parameters of a new trial; the id is its number in the study.
+
+        The sampler is a fresh one each time, so that a draw hangs on the seed and on what the study holds alone, and a
+        sweep that is resumed draws what it would have drawn.
+        """
+        self._study.sampler = _sampler(self._spec, len(self._study.get_trials(deepcopy=False)))
+        return self._drawn(self._study.ask())
 
     def add_baseline(self) -> str:
         """Begin the study of the baseline."""
         return self._keep(BASELINE, self._baseline_study.ask())
 
+    def records(self) -> list[TrialRecord]:
+        """All trials in the order of their draws, the baseline first; what is not over was interrupted."""
+        trials = [*self._baseline_study.get_trials(), *self._study.get_trials()]
+        return [self._record(trial) for trial in trials]
+
+    def scores(self) -> dict[int, dict[str, float]]:
+        """The scores at each rung, by trial."""
+        found: dict[int, dict[str, float]] = {}
+        for trial in self._study.get_trials():
+            for rung, score in trial.intermediate_values.items():
+                found.setdefault(rung, {})[_id(trial)] = score
+        return found
+
     def report(self, trial_id: str, rung: int, score: float) -> None:
         """The trial's score at a rung."""
         self._asked[trial_id].report(score, step=rung)
+
+    def stop(self, record: TrialRecord, rung: int) -> None:
+        """The trial does not go on past the rung; told now, since nobody may be there when it has ended."""
+        self._asked[record.trial].set_user_attr("stopped_at", rung)
+        self.tell(record)
 
     def tell(self, record: TrialRecord) -> None:
         """What became of the trial.
@@ -69,10 +97,40 @@ class Search:
         parameters are at fault violates a constraint, which TPE learns from, as it does not from a failure.
         """
         trial = self._asked[record.trial]
-        trial.set_user_attr("state", record.state)
-        trial.set_user_attr("why", record.why)
-        if record.state not in TOLD:
+        if trial.user_attrs.get("state") in TOLD:  # when it was stopped
             return
+        trial.set_user_attr("progress", dataclasses.asdict(record.progress))
+        trial.set_user_attr("diverged", record.diverged)
+        trial.set_user_attr("why", record.why)
+        trial.set_user_attr("state", record.state)  # the last: from here on it is decided
+        if record.state in TOLD:
+            self._conclude(trial, record)
+
+    def insight(self) -> dict[str, Any]:
+        """See ``insight.py``."""
+        return insight(self._study, self._budgets)
+
+    def _take_up(self, study: optuna.Study, frozen: FrozenTrial) -> None:
+        """Go on with a trial of a sweep that ended before it."""
+        study.sampler = _sampler(self._spec, frozen.number)
+        trial = Trial(study, frozen._trial_id)  # Optuna has no public name for the way from one to the other
+        if study is self._baseline_study:
+            self._keep(BASELINE, trial)
+        else:
+            self._drawn(trial)  # what was drawn stays; the sweep may have died in the middle of it
+        if trial.user_attrs.get("state") in TOLD:
+            with warnings.catch_warnings(action="ignore"):  # Optuna says what it has heard already
+                self._conclude(trial, self._record(study.get_trials()[frozen.number]))
+
+    def _drawn(self, trial: Trial) -> tuple[str, dict[str, Value]]:
+        return self._keep(f"{trial.number:04d}", trial), draw(self._spec.space, trial)
+
+    def _keep(self, trial_id: str, trial: Trial) -> str:
+        self._asked[trial_id] = trial
+        trial.set_user_attr("trial", trial_id)
+        return trial_id
+
+    def _conclude(self, trial: Trial, record: TrialRecord) -> None:
         state, value = TOLD[record.state], None
         if record.state == "infeasible":
             trial.set_constraint("memory", 1.0)
@@ -81,19 +139,46 @@ class Search:
             state = TrialState.PRUNED
         elif record.state == "completed":
             value = record.progress.score
+        elif record.state == "early_stopped":
+            assert record.progress.score is not None
+            trial.report(record.progress.score, trial.user_attrs["stopped_at"])
         trial.study.tell(trial, value, state=state)
 
-    def insight(self) -> dict[str, Any]:
-        """See ``insight.py``."""
-        return insight(self._study, self._budgets)
+    def _record(self, trial: FrozenTrial) -> TrialRecord:
+        trial_id, search = _id(trial), self._spec.search
+        if trial_id == BASELINE:
+            parameters = dict(self._spec.baseline or {})
+        else:
+            drawn = {name: trial.params[name] for name in self._spec.space if name in trial.params}
+            parameters = {**search.fixed, **drawn}
+        record = TrialRecord(trial_id, parameters, training_seed(search.seed, trial_id), state="interrupted")
+        attributes = trial.user_attrs
+        if "progress" in attributes:
+            record.progress = Progress(**attributes["progress"])
+        if attributes.get("state") in TOLD:
+            record.state, record.diverged = attributes["state"], attributes["diverged"]
+        record.why = attributes.get("why", "the sweep died")
+        return record
 
-    def _keep(self, trial_id: str, trial: Trial) -> str:
-        self._asked[trial_id] = trial
-        trial.set_user_attr("trial", trial_id)
-        return trial_id
+
+def training_seed(sweep_seed: int, trial: str) -> int:
+    """The trial's training seed, in [0, 2**31)."""
+    return _hashed(f"{sweep_seed}/{trial}")
 
 
-def _sampler(spec: Spec) -> BaseSampler:
-    if spec.search.sampler == "random":
-        return RandomSampler(seed=spec.search.seed)
-    return TPESampler(seed=spec.search.seed, multivariate=True, constant_liar=True)
+def _id(trial: FrozenTrial) -> str:
+    return trial.user_attrs["trial"]
+
+
+def _sampler(spec: Spec, number: int) -> BaseSampler:
+    """The sampler of a trial by its number in the study."""
+    seed = _hashed(f"{spec.search.seed}/sampler/{number}")
+    return (
+        RandomSampler(seed=seed)
+        if spec.search.sampler == "random"
+        else TPESampler(seed=seed, multivariate=True, constant_liar=True)
+    )
+
+
+def _hashed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

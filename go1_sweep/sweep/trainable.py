@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from go1_sweep import protocol
+from go1_sweep import checkpoint, protocol
 from go1_sweep.paths import TrialPaths
 from go1_sweep.protocol import Progress
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
@@ -45,6 +46,8 @@ class TrialActor(tune.Trainable):
         self._max_trials: int | None = None
         self._worker_memory: list[int] = []
         """What the worker held when each of its trials began [bytes]."""
+        self._notes: list[str] = []
+        """What the user should hear with the next result."""
         self._gpu = ",".join(map(str, ray.get_gpu_ids()))
         self.reset_config(config)
 
@@ -53,16 +56,15 @@ class TrialActor(tune.Trainable):
         self._spec = WorkerSpec(**new_config["worker"])
         self._train = protocol.Train(**new_config["train"])
         self._progress = Progress()
+        self._retries_left = new_config["retries"]
         return True
 
     def step(self) -> dict[str, Any]:
         """One PPO iteration of the trial, or its end."""
         try:
-            if self._worker_is_on == self._train.trial:
-                self._tell(protocol.Continue(self._train.trial))
-            else:
-                self._start()
-            message = self._next()
+            message = self._iterate()
+            while message is None:
+                message = self._iterate()
         except WorkerFailed as failure:
             return self._failed(str(failure))
         except Exception as error:  # a raise would cost the actor, and Tune would not say why
@@ -71,30 +73,72 @@ class TrialActor(tune.Trainable):
         if isinstance(message, protocol.Report):
             return self._result("running", "")
         self._worker_is_on = None
-        evidence = []
-        if message.state != "completed":  # what it held is not to be trusted by the next trial
-            evidence = self._evidence() if message.state == "failed" else []
-            self._end_worker()
-        return self._result(message.state, message.why, evidence, diverged=message.diverged)
+        if message.state == "completed":
+            return self._result(message.state, message.why)
+        if message.state != "infeasible":
+            return self._failed(message.why, diverged=message.diverged)
+        self._end_worker()  # what it held is not to be trusted by the next trial
+        return self._result(message.state, message.why)
 
     def cleanup(self) -> None:
-        """End the worker; Tune calls this when it gives the actor up."""
+        """End the worker; Tune calls this when it gives the actor up.
+
+        A trial that was stopped in mid-course (the user interrupted the sweep) publishes where it stands. One that ASHA
+        stopped has done so at the rung.
+        """
+        with contextlib.suppress(WorkerFailed):
+            if self._worker_is_on == self._train.trial and not self._is_published():
+                self._tell(protocol.Stop(self._train.trial, save=True))
+                while not isinstance(self._receive(), protocol.Ended):
+                    pass
         self._end_worker()
 
+    def _iterate(self) -> protocol.Report | protocol.Ended | None:
+        """The next iteration; ``None`` where the worker failed, and another one is to try.
+
+        Raises:
+            WorkerFailed: once too often.
+        """
+        try:
+            if self._worker_is_on == self._train.trial:
+                self._tell(protocol.Continue(self._train.trial))
+            else:
+                self._start()
+            return self._next()
+        except WorkerFailed as failure:
+            if not self._retries_left:
+                raise
+            self._retries_left -= 1
+            self._end_worker()
+            self._note(f"{failure}: it goes on in a new one ({self._retries_left} retries left)")
+            return None
+
+    def _is_published(self) -> bool:
+        newest = checkpoint.read_manifest(TrialPaths(Path(self._train.folder)))[-1:]
+        return [entry.progress for entry in newest] == [self._progress]
+
+    def _note(self, text: str) -> None:
+        """Tell the user, in the trial's log as well."""
+        self._notes.append(text)
+        with contextlib.suppress(OSError), open(TrialPaths(Path(self._train.folder)).worker_log, "a") as log:
+            log.write(f"[go1_sweep] {text}\n")
+
     def _start(self) -> None:
-        """Bring the worker to the trial's beginning, in a fresh process if the old one is no longer sound."""
+        """Bring the worker to where the trial stands, in a fresh process if the old one is no longer sound."""
         folder = Path(self._train.folder)
         folder.mkdir(parents=True, exist_ok=True)
+        self._find_checkpoint()
         log = TrialPaths(folder).worker_log
         if self._worker is not None and (problem := self._switch()):
             self._end_worker()
-            log.write_text(f"The warm worker was replaced: {problem}\n", encoding="utf-8")
+            with open(log, "a", encoding="utf-8") as file:
+                file.write(f"[go1_sweep] the warm worker was replaced: {problem}\n")
         if self._worker is None:
             self._worker = self._spec.start(log)
             hello = self._worker.greeted(self._spec.stall_timeout)
             self._max_trials = self._spec.max_trials or hello.max_trials
             self._tell(self._train)
-            self._note(self._worker.receive(self._spec.stall_timeout))
+            self._started(self._receive())
         self._worker.log_to(log)
         self._worker_is_on = self._train.trial
 
@@ -107,17 +151,27 @@ class TrialActor(tune.Trainable):
             if self._worker_is_on is not None:
                 self._tell(protocol.Stop(self._worker_is_on))
             self._tell(self._train)
-            while not self._has_started(message := self._worker.receive(self._spec.stall_timeout)):
+            while not self._has_started(message := self._receive()):
                 pass  # the last words of the trial before
         except WorkerFailed as failure:
             return str(failure)
-        self._note(message)
+        self._started(message)
         return leak(self._worker_memory)
 
     def _has_started(self, message: protocol.Message) -> bool:
         return isinstance(message, protocol.Started) and message.trial == self._train.trial
 
-    def _note(self, message: protocol.Message) -> None:
+    def _find_checkpoint(self) -> None:
+        """Let the trial go on from the newest checkpoint that is what it published, if there is one."""
+        paths, before = TrialPaths(Path(self._train.folder)), len(self._notes)
+        newest = checkpoint.intact(paths, self._note)[-1:]
+        if not newest and len(self._notes) > before:
+            self._note("no checkpoint is left: it begins again")
+        file = str(paths.folder / newest[0].file) if newest else ""
+        self._train = dataclasses.replace(self._train, checkpoint=file)
+        self._progress = newest[0].progress if newest else Progress()
+
+    def _started(self, message: protocol.Message) -> None:
         if not isinstance(message, protocol.Started):
             raise WorkerFailed(f"the simulator worker sent {type(message).__name__}, not Started")
         self._worker_memory.append(message.memory)
@@ -126,17 +180,20 @@ class TrialActor(tune.Trainable):
         assert self._worker is not None
         self._worker.send(message)
 
-    def _next(self) -> protocol.Report | protocol.Ended:
+    def _receive(self) -> protocol.Message:
         assert self._worker is not None
-        message = self._worker.receive(self._spec.stall_timeout)
+        return self._worker.receive(self._spec.stall_timeout)
+
+    def _next(self) -> protocol.Report | protocol.Ended:
+        message = self._receive()
         if not isinstance(message, protocol.Report | protocol.Ended) or message.trial != self._train.trial:
             raise WorkerFailed(f"the simulator worker sent {message}, which is no report of this trial")
         return message
 
-    def _failed(self, why: str) -> dict[str, Any]:
+    def _failed(self, why: str, *, diverged: bool = False) -> dict[str, Any]:
         evidence = self._evidence()
         self._end_worker()
-        return self._result("failed", why, evidence)
+        return self._result("failed", why, evidence, diverged=diverged)
 
     def _evidence(self) -> list[str]:
         return self._worker.evidence() if self._worker is not None else []
@@ -151,8 +208,10 @@ class TrialActor(tune.Trainable):
     def _result(
         self, state: str, why: str, evidence: list[str] | None = None, *, diverged: bool = False
     ) -> dict[str, Any]:
+        notes, self._notes = self._notes, []
         return {
             "trial": self._train.trial,
+            "notes": notes,
             "state": state,
             "why": why,
             "evidence": evidence or [],

@@ -6,7 +6,6 @@ ASHA, to Optuna, to ``trials.csv`` and to the terminal.
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -16,8 +15,10 @@ from go1_sweep.paths import BASELINE, SweepPaths
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
 from go1_sweep.sweep.early_stopping import Asha
-from go1_sweep.sweep.search import Search
+from go1_sweep.sweep.search import Search, training_seed
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
+
+LOST = "its actor died (killed, or its host went down)"
 
 
 class Listener(Protocol):
@@ -29,6 +30,10 @@ class Listener(Protocol):
 
     def ended(self, record: TrialRecord) -> None:
         """A trial is over."""
+        ...
+
+    def noted(self, record: TrialRecord, text: str) -> None:
+        """Something befell a trial that goes on."""
         ...
 
 
@@ -64,26 +69,42 @@ class Trainings(ABC):
         """The trial has a slot."""
         self._listener.started(self.records[trial])
 
-    def report(self, trial: str, progress: Progress, gpu: str = "") -> bool:
+    def lost(self, trial: str) -> None:
+        """The trial's actor died; it goes on in another one from its newest checkpoint."""
+        self._listener.noted(self.records[trial], f"{LOST}: it goes on in another one")
+
+    def report(self, trial: str, progress: Progress, gpu: str = "", notes: Sequence[str] = ()) -> bool:
         """Take an iteration's report; whether the trial goes on.
 
         A trial that has used its whole budget may say so itself.
+
+        Args:
+            trial: its id.
+            progress: where it stands.
+            gpu: the index of its GPU.
+            notes: what befell it.
         """
         record = self.records[trial]
         record.progress, record.gpu = progress, gpu
+        for note in notes:
+            self._listener.noted(record, note)
         return self._is_over(progress) or not self.is_interrupted
 
     def ended(self, trial: str, result: dict[str, Any] | None) -> None:
         """The trial is over: by a stop, by its own end (``result`` says how), or with its actor (``None``)."""
         record = self.records[trial]
-        if result is None:
-            record.state, record.why = "failed", "its actor died (killed, or its host went down)"
-        elif result["state"] != "running":
+        if record.state == "early_stopped":
+            pass  # by us: however it took that
+        elif result is None:
+            record.state, record.why = "failed", f"{LOST} too often"
+        elif result["state"] == "running":
+            record.state, record.why = "interrupted", INTERRUPTED
+        else:
             record.state, record.why = result["state"], result["why"]
             record.evidence, record.diverged = result["evidence"], result["diverged"]
+            for note in result["notes"]:
+                self._listener.noted(record, note)
             record.progress = Progress(**result["progress"])
-        elif record.state == "running":
-            record.state, record.why = "interrupted", INTERRUPTED
         self._tell(record)
         self._listener.ended(record)
         self._write()
@@ -122,29 +143,35 @@ class Trials(Trainings):
         stopping = spec.early_stopping
         self._search = Search(spec, paths)
         self._asha = Asha(spec.rungs(), stopping.reduction_factor, stopping.mode)
+        for rung in self._asha.rungs:
+            rung.scores |= self._search.scores().get(rung.budget, {})
+        self.records = {record.trial: record for record in self._search.records()}
+        self._waiting = [record for record in self.records.values() if record.state == "interrupted"]
+        """Trials of a sweep that was resumed, which go on before others are drawn."""
 
     @property
     def is_exhausted(self) -> bool:
         """Whether no trial will be drawn any more."""
         drawn = len(self.records) - (BASELINE in self.records)
-        return self.is_interrupted or drawn >= self._spec.search.trials
+        return self.is_interrupted or not (self._waiting or drawn < self._spec.search.trials)
 
-    def report(self, trial: str, progress: Progress, gpu: str = "") -> bool:
+    def report(self, trial: str, progress: Progress, gpu: str = "", notes: Sequence[str] = ()) -> bool:
         """Take an iteration's report; whether the trial goes on, by the rungs as well.
 
         They do not stop one that has used its whole budget, when its last iteration jumped over one.
         """
-        goes_on = super().report(trial, progress, gpu)
+        goes_on = super().report(trial, progress, gpu, notes)
         if trial == BASELINE:
             return goes_on
         record, unit = self.records[trial], self._spec.budget.unit
         for verdict in self._asha.report(trial, progress.used(unit), progress.score):
             rung = verdict.rung
-            self._search.report(trial, rung.budget, rung.scores[trial])
             if not (verdict.goes_on or self._is_over(progress)):
                 record.state = "early_stopped"
                 record.why = f"among the weaker of {len(rung.scores)} trials at {rung.budget} {unit}"
+                self._search.stop(record, rung.budget)
                 return False
+            self._search.report(trial, rung.budget, rung.scores[trial])
         return goes_on
 
     def insight(self) -> dict[str, Any]:
@@ -152,7 +179,11 @@ class Trials(Trainings):
         return self._search.insight()
 
     def _next(self) -> TrialRecord:
-        """The baseline, then what the sampler says."""
+        """What a resumed sweep has not ended; the baseline; then what the sampler says."""
+        if self._waiting:
+            record = self._waiting.pop(0)
+            record.state, record.why = "running", ""
+            return record
         baseline = self._spec.baseline
         if baseline is not None and BASELINE not in self.records:
             trial, parameters = self._search.add_baseline(), dict(baseline)
@@ -173,9 +204,12 @@ class Retrainings(Trainings):
         super().__init__(spec, paths.retrained, listener)
         seeds = range(1, spec.final.retrain_seeds + 1)
         named = [(f"{trial.trial}-{seed}", trial.parameters) for seed in seeds for trial in trials]
+        done = {record.trial: record for record in trials_table.read(self.paths) if record.state == "completed"}
+        self.records |= {name: done[name] for name, _ in named if name in done}
         self._waiting = [
             TrialRecord(name, dict(parameters), training_seed(spec.search.seed, f"retrain/{name}"))
             for name, parameters in named
+            if name not in done
         ]
 
     @property
@@ -192,9 +226,3 @@ class Retrainings(Trainings):
 
     def _tell(self, record: TrialRecord) -> None:
         """Nobody: the sampler learns from what it drew."""
-
-
-def training_seed(sweep_seed: int, trial: str) -> int:
-    """The trial's training seed, in [0, 2**31)."""
-    digest = hashlib.sha256(f"{sweep_seed}/{trial}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1

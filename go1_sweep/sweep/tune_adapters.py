@@ -68,13 +68,14 @@ class TuneSearcher(_Live, Searcher):
         slots: int,
         request: Callable[[TrialRecord], protocol.Train],
         worker: WorkerSpec,
+        retries: int,
     ) -> None:
         super().__init__()
         self._trials = trials
         self._trouble = trouble
         self._slots = slots
         self._request = request
-        self._worker = dataclasses.asdict(worker)
+        self._rest = {"worker": dataclasses.asdict(worker), "retries": retries}
         self._ids: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
@@ -102,7 +103,7 @@ class TuneSearcher(_Live, Searcher):
             return None
         record = self._trials.draw()
         self._ids[trial_id] = record.trial
-        return {"train": dataclasses.asdict(self._request(record)), "worker": self._worker}
+        return {"train": dataclasses.asdict(self._request(record)), **self._rest}
 
 
 class TuneScheduler(_Live, FIFOScheduler):
@@ -118,7 +119,7 @@ class TuneScheduler(_Live, FIFOScheduler):
         ours = _unflattened(result)
         progress = protocol.Progress(**ours["progress"])
         goes_on = self._trouble.caught(
-            lambda: self._trials.report(_trial_id(trial), progress, ours["gpu"]), otherwise=False
+            lambda: self._trials.report(_trial_id(trial), progress, ours["gpu"], ours["notes"]), otherwise=False
         )
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
@@ -134,6 +135,10 @@ class TuneEvents(_Live, Callback):
         """The trial's actor is up."""
         self._trouble.caught(lambda: self._trials.started(_trial_id(trial)), otherwise=None)
 
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The trial's actor died, and another one is to take the trial."""
+        self._trouble.caught(lambda: self._trials.lost(_trial_id(trial)), otherwise=None)
+
 
 def _trial_id(trial: Trial) -> str:
     return trial.config["train"]["trial"]
@@ -143,4 +148,7 @@ def _unflattened(result: dict[str, Any]) -> dict[str, Any]:
     """Our part of a result, from the flat keys (``progress/score``) that Tune makes of it."""
     names = [field.name for field in dataclasses.fields(protocol.Progress)]
     progress = {name: result[f"progress/{name}"] for name in names}
-    return {**{key: result[key] for key in ("state", "why", "evidence", "diverged", "gpu")}, "progress": progress}
+    return {
+        **{key: result[key] for key in ("state", "why", "evidence", "notes", "diverged", "gpu")},
+        "progress": progress,
+    }

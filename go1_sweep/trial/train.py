@@ -69,6 +69,7 @@ class _Training:
         self._link = link
         self._paths = TrialPaths(Path(request.folder))
         self._checkpoints_at = sorted(request.checkpoints_at)
+        self._begin = protocol.Progress()
         self._log: TrialLog | None = None
         self._divergence: Divergence | None = None
         self._env = None
@@ -78,7 +79,7 @@ class _Training:
 
     @property
     def progress(self) -> protocol.Progress:
-        return self._log.progress if self._log else protocol.Progress()
+        return self._log.progress if self._log else self._begin
 
     def run(self) -> _Over:
         """Train until the trial is over; every way out is an ``_Over``."""
@@ -113,7 +114,10 @@ class _Training:
     def _build(self) -> None:
         request, simulator = self._request, self._simulator
         start = read_start(Path(request.checkpoint)) if request.checkpoint else None
-        begin = start.progress if start else protocol.Progress()
+        if start:
+            self._begin = start.progress
+            if self._begin.used(request.budget_unit) >= request.budget_max:
+                raise self._completed()
         torch_settings.configure(deterministic=request.deterministic)
         config = simulator.load_config(simulator.resolve(request.task))
         simulator.apply(config, request.parameters)
@@ -127,8 +131,9 @@ class _Training:
         if start:
             resume(simulator, self._runner, config.task_id, start)
             self._write_config(resolved)  # only now: a checkpoint that is refused leaves its run as it was
-        self._writer = ScalarWriter(self._paths.folder, begin.iterations)
-        self._log = TrialLog(self._paths, request.metric, request.window, begin)
+        checkpoint.drop_later(self._paths, self._begin)
+        self._writer = ScalarWriter(self._paths.folder, self._begin.iterations)
+        self._log = TrialLog(self._paths, request.metric, request.window, self._begin)
         self._divergence = Divergence(self._log.kept)
 
     def _resolved(self, config: TaskConfig) -> dict[str, Any]:
@@ -224,7 +229,13 @@ class _Training:
         runner.current_learning_iteration = self.progress.iterations
         try:
             kept = infos(self._simulator, runner, self.progress)
-            checkpoint.publish(self._paths, self.progress, lambda path: self._simulator.save(runner, path, kept))
+            checkpoint.publish(
+                self._paths,
+                self.progress,
+                lambda path: self._simulator.save(runner, path, kept),
+                keep=self._request.keep_checkpoints,
+                mode=self._request.mode,
+            )
         finally:
             runner.current_learning_iteration = index
 
