@@ -42,12 +42,12 @@ def test_flags_are_taken_with_dashes_and_with_underscores(sweep, capsys):
         assert "search.trials" in refused(["run", str(sweep().file), flag, "--set", "search.trials=0"], capsys)
 
 
-def test_an_existing_sweep_folder_is_never_written_into(sweep, capsys):
+def test_a_folder_that_is_no_sweeps_is_never_written_into(sweep, capsys):
     existing = sweep()
     existing.folder.mkdir(parents=True)
     (existing.folder / "result.json").write_text("precious")
     said = refused(["run", str(existing.file)], capsys)
-    assert f"{existing.folder} exists already" in said
+    assert f"{existing.folder} exists already, and is no sweep's folder" in said
     assert [(p.name, p.read_text()) for p in existing.folder.iterdir()] == [("result.json", "precious")]
 
 

@@ -244,8 +244,9 @@ def test_a_checkpoint_that_is_not_what_its_trial_published_does_not_play(sweep):
     folder.checkpoint(2).write_text("another policy")
     folder.checkpoint(3).unlink()
     warnings: list[str] = []
-    assert finalists.candidates_of(loaded, paths, [record("0000", 2.0)], warnings.append) == []
-    assert [warning.split(" ")[0].rsplit("/")[-1] for warning in warnings] == ["model_3.pt", "model_2.pt"]
+    (left,) = finalists.candidates_of(loaded, paths, [record("0000", 2.0)], warnings.append)
+    assert (left.file.name, left.roles) == ("model_1.pt", ("last", "best"))
+    assert [warning.split(" ")[0].rsplit("/")[-1] for warning in warnings] == ["model_2.pt", "model_3.pt"]
     assert all("missing, or not the file that its trial published" in warning for warning in warnings)
 
 
@@ -274,12 +275,14 @@ def test_a_policy_json_beside_a_checkpoint_says_all_that_config_yaml_does_and_wh
     assert finalists.trained(tmp_path / "checkpoint.pt", "rough").policy.task == "rough"
 
 
-def test_a_damaged_manifest_and_a_missing_config_are_told_in_a_sentence(sweep):
+def test_a_missing_config_is_told_in_a_sentence_and_a_damaged_line_of_a_manifest_costs_its_checkpoint(sweep):
     loaded, paths = sweep
     publish(paths, "0000", 1.0)
     paths.trial("0000").config.unlink()
     with pytest.raises(BadInput, match=r"model_1.pt: no config.yaml or policy.json beside it says which task"):
         finalists.candidates_of(loaded, paths, [record("0000", 1.0)], print)
-    paths.trial("0000").manifest.write_text('{"checkpoints": [')
-    with pytest.raises(BadInput, match=r"checkpoints.json is damaged"):
-        finalists.candidates_of(loaded, paths, [record("0000", 1.0)], print)
+    with open(paths.trial("0000").manifest, "a") as manifest:
+        manifest.write('{"file": "model_2.pt", \xff')
+    assert len(checkpoint.read_manifest(paths.trial("0000"))) == 1
+    paths.trial("0000").manifest.write_text("damaged")
+    assert finalists.candidates_of(loaded, paths, [record("0000", 1.0)], print) == []

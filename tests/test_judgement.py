@@ -119,3 +119,27 @@ def test_too_few_trainings_leave_the_verdict_on_the_policies(judge, capsys, offs
     found = final.judge_parameters(stage, outcome, *sides, Terminal())
     assert found.verdict == outcome.verdict
     assert f"4 and {len(offs)} trainings are left, too few to judge the parameters" in capsys.readouterr().out
+
+
+def test_a_final_stage_that_goes_on_takes_what_it_kept_and_lets_only_the_others_sit(judge, tmp_path, monkeypatch):
+    table = {"baseline": 0.4, "0001": 0.2, "0002": 0.3}
+    kept = [dataclasses.replace(candidate(trial), evaluation=tmp_path / f"{trial}.json") for trial in table]
+    _, stage, _ = judge(baseline=0.4, _0001=0.2)
+    stage = dataclasses.replace(stage, versions={"torch": "2"})
+    Stub.table = dict(table)
+    first = final.run(stage, kept, Terminal())
+    (tmp_path / "0002.json").unlink()
+    jobs: list[tuple[str, int]] = []
+    answer = Stub._answer
+
+    def counted(self: Stub, job: protocol.Job) -> protocol.Answer:
+        if isinstance(job, protocol.Evaluate):
+            jobs.append((job.policy.checkpoint, job.seed))
+        return answer(self, job)
+
+    monkeypatch.setattr(Stub, "_answer", counted)
+    assert final.run(stage, kept, Terminal()).verdict == first.verdict
+    assert jobs == [("0002", 1)]
+    jobs.clear()
+    final.run(dataclasses.replace(stage, versions={"torch": "3"}), kept, Terminal())
+    assert len(jobs) == 5, "what rests on other versions is not mixed in"

@@ -68,7 +68,15 @@ def test_every_default_is_resolved():
             "grace": 0.1,
             "reduction_factor": 3,
         },
-        "resources": {"gpus": "auto", "cpus": 1, "concurrent": None, "reuse_workers": True, "stall_timeout": 900},
+        "resources": {
+            "gpus": "auto",
+            "cpus": 1,
+            "concurrent": None,
+            "reuse_workers": True,
+            "stall_timeout": 900,
+            "retries": 2,
+            "keep_checkpoints": 5,
+        },
         "final": {
             "finalists": 3,
             "envs": 48,

@@ -34,6 +34,9 @@ class Heard:
     def ended(self, record: TrialRecord) -> None:
         self.events.append((record.state, record.trial))
 
+    def noted(self, record: TrialRecord, text: str) -> None:
+        self.events.append((text, record.trial))
+
 
 @pytest.fixture
 def make(tmp_path):
@@ -62,7 +65,7 @@ def make(tmp_path):
 
 
 def result(state: str, progress: Progress, why: str = "so", *, diverged: bool = False) -> dict[str, Any]:
-    return {"state": state, "why": why, "evidence": [], "diverged": diverged, "progress": vars(progress)}
+    return {"state": state, "why": why, "evidence": [], "notes": [], "diverged": diverged, "progress": vars(progress)}
 
 
 def at(iterations: int, score: float | None) -> Progress:

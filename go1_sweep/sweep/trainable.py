@@ -55,12 +55,21 @@ class TrialActor(tune.Trainable):
         """Take the next trial. A trial that Tune stopped is ended in the worker by the next one's first step."""
         self._spec = WorkerSpec(**new_config["worker"])
         self._train = protocol.Train(**new_config["train"])
-        self._progress = Progress()
+        self._progress: Progress | None = None
+        """Where the trial stands; ``None`` before its folder was looked at."""
         self._retries_left = new_config["retries"]
         return True
 
     def step(self) -> dict[str, Any]:
-        """One PPO iteration of the trial, or its end."""
+        """One PPO iteration of the trial, or its end.
+
+        Of a trial that goes on from a checkpoint, at first where that was taken: the sweep may have died before it
+        heard of it, and compares the trial at a rung as it was there.
+        """
+        if self._progress is None:
+            self._find_checkpoint()
+            if self._train.checkpoint:
+                return self._result("running", "")
         try:
             message = self._iterate()
             while message is None:
@@ -111,6 +120,7 @@ class TrialActor(tune.Trainable):
             self._retries_left -= 1
             self._end_worker()
             self._note(f"{failure}: it goes on in a new one ({self._retries_left} retries left)")
+            self._find_checkpoint()
             return None
 
     def _is_published(self) -> bool:
@@ -127,7 +137,6 @@ class TrialActor(tune.Trainable):
         """Bring the worker to where the trial stands, in a fresh process if the old one is no longer sound."""
         folder = Path(self._train.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self._find_checkpoint()
         log = TrialPaths(folder).worker_log
         if self._worker is not None and (problem := self._switch()):
             self._end_worker()
@@ -217,6 +226,6 @@ class TrialActor(tune.Trainable):
             "evidence": evidence or [],
             "diverged": diverged,
             "gpu": self._gpu,
-            "progress": dataclasses.asdict(self._progress),
+            "progress": dataclasses.asdict(self._progress or Progress()),
             "done": state != "running",
         }

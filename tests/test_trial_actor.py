@@ -1,0 +1,165 @@
+"""The trial actor without Ray: it keeps its trial going whatever becomes of the worker and of the newest checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from go1_sweep import checkpoint, protocol
+from go1_sweep.paths import TrialPaths
+from go1_sweep.sweep import trainable
+from go1_sweep.sweep.trainable import TrialActor
+from go1_sweep.worker.process import WorkerSpec
+
+Make = Callable[..., TrialActor]
+
+
+@pytest.fixture
+def actor(tmp_path, monkeypatch) -> Iterator[Make]:
+    """Makes actors of the one trial ``a``: each is what a resumed sweep would start."""
+    monkeypatch.setattr(trainable.ray, "get_gpu_ids", list)
+    made: list[TrialActor] = []
+
+    def make(
+        retries: int = 2, save_interval: int = 3, parameters: dict[str, Any] | None = None, **request
+    ) -> TrialActor:
+        fields = {
+            "trial": "a",
+            "folder": str(tmp_path / "a"),
+            "task": "flat",
+            "parameters": {"num_envs": 128, "agent.save_interval": save_interval, **(parameters or {})},
+            "seed": 7,
+            "budget_unit": "iterations",
+            "budget_max": 8,
+            "checkpoints_at": [],
+            "metric": "mean_reward",
+            "window": 2,
+        }
+        spec = WorkerSpec("fake", None, "cpu", 1, 60)
+        train = protocol.Train(**{**fields, **request})
+        each = object.__new__(TrialActor)
+        each.setup({"worker": asdict(spec), "train": asdict(train), "retries": retries})
+        made.append(each)
+        return each
+
+    yield make
+    for each in made:
+        each.cleanup()
+
+
+def steps(actor: TrialActor, until: int = 10_000) -> list[dict[str, Any]]:
+    """The results up to that many iterations, or the end."""
+    results = [actor.step()]
+    while not results[-1]["done"] and results[-1]["progress"]["iterations"] < until:
+        results.append(actor.step())
+    return results
+
+
+def iterations(paths: TrialPaths) -> list[int]:
+    with open(paths.logs, newline="") as file:
+        return [int(row["iteration"]) for row in csv.DictReader(file)]
+
+
+def published(paths: TrialPaths) -> list[int]:
+    return [each.progress.iterations for each in checkpoint.read_manifest(paths)]
+
+
+@pytest.fixture
+def paths(tmp_path) -> TrialPaths:
+    return TrialPaths(tmp_path / "a")
+
+
+def test_a_killed_worker_is_replaced_and_the_trial_goes_on_from_its_newest_checkpoint(actor, paths):
+    one = actor()
+    steps(one, until=5)
+    os.kill(one._worker._process.pid, signal.SIGKILL)
+    results = steps(one)
+    assert (results[-1]["state"], results[-1]["progress"]["iterations"]) == ("completed", 8)
+    assert results[-1]["progress"]["env_steps"] == 8 * 8 * 128
+    (note,) = [note for result in results for note in result["notes"]]
+    assert "killed by signal 9 (SIGKILL): it goes on in a new one (1 retries left)" in note
+    assert note in paths.worker_log.read_text()
+    assert iterations(paths) == list(range(1, 9))
+
+
+def test_a_worker_that_crashes_again_and_again_fails_the_trial_with_its_last_words(actor, paths):
+    results = steps(actor(parameters={"env.fault": "crash", "env.fault_iteration": 2}))
+    assert results[-1]["state"] == "failed"
+    assert "SIGSEGV" in results[-1]["why"]
+    assert any("Segmentation fault" in line for line in results[-1]["evidence"])
+    assert paths.worker_log.read_text().count("Fatal Python error") == 3
+    assert sum(len(result["notes"]) for result in results) == 2
+
+
+def test_without_retries_the_first_crash_is_the_last(actor, paths):
+    results = steps(actor(retries=0, parameters={"env.fault": "exit", "env.fault_iteration": 2}))
+    assert (results[-1]["state"], results[-1]["notes"]) == ("failed", [])
+
+
+def test_a_trial_that_the_user_interrupts_publishes_where_it_stands_and_goes_on_from_there(actor, paths):
+    one = actor(save_interval=100)
+    score = steps(one, until=4)[-1]["progress"]["score"]
+    one.cleanup()
+    (stood,) = checkpoint.read_manifest(paths)
+    assert stood.progress.iterations in (4, 5), "the worker may be an iteration ahead"
+    results = steps(actor(save_interval=100))
+    assert results[0]["progress"] == asdict(stood.progress), "it says at first where it stands"
+    assert results[1]["progress"]["iterations"] == stood.progress.iterations + 1
+    assert stood.progress.score is not None
+    assert stood.progress.score >= score
+    assert iterations(paths) == list(range(1, 9))
+
+
+def test_a_trial_that_asha_stops_at_a_rung_has_published_already(actor, paths):
+    one = actor(save_interval=100, checkpoints_at=[3.0])
+    steps(one, until=3)
+    one.cleanup()
+    assert published(paths) == [3]
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_with_a_warning(actor, paths):
+    one = actor()
+    steps(one, until=7)
+    one.cleanup()
+    *_, before, newest = checkpoint.read_manifest(paths)
+    content = bytearray((paths.folder / newest.file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (paths.folder / newest.file).write_bytes(content)
+    results = steps(actor())
+    assert results[0]["progress"] == asdict(before.progress)
+    assert f"{newest.file} is missing, or not the file that its trial published" in results[0]["notes"][0]
+    assert iterations(paths) == list(range(1, 9))
+    assert published(paths)[-1] == 8
+    assert [each.progress.iterations for each in checkpoint.intact(paths, pytest.fail)] == published(paths)
+
+
+def test_a_trial_whose_checkpoints_are_all_damaged_begins_again(actor, paths):
+    one = actor()
+    steps(one, until=5)
+    one.cleanup()
+    for each in paths.checkpoints():
+        each.write_bytes(b"damaged")
+    results = steps(actor())
+    assert results[0]["progress"]["iterations"] == 1
+    assert results[0]["notes"][-1] == "no checkpoint is left: it begins again"
+    assert iterations(paths) == list(range(1, 9))
+
+
+def test_a_trial_that_had_its_whole_budget_when_the_sweep_died_is_completed_as_it_was(actor, paths):
+    before = steps(actor())[-1]
+    after = steps(actor())
+    assert [each["progress"] for each in after] == [before["progress"]] * 2
+    assert after[-1] == before
+    assert iterations(paths) == list(range(1, 9))
+
+
+def test_the_newest_checkpoints_and_the_best_are_kept(actor, paths):
+    steps(actor(save_interval=1, keep_checkpoints=2, mode="min", budget_max=6))
+    assert published(paths) == [1, 5, 6], "the reward rises, so that the first is the lowest"
+    assert [path.name for path in paths.checkpoints()] == ["model_1.pt", "model_5.pt", "model_6.pt"]
