@@ -50,6 +50,12 @@ class Deaf:
     def ended(self, record: TrialRecord) -> None:
         """Nothing."""
 
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def noted(self, record: TrialRecord, text: str) -> None:
+        """Nothing."""
+
 
 class Ours:
     """The driver's own book-keeping of a sweep, as it is."""

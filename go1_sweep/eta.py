@@ -10,7 +10,14 @@ from go1_sweep.spec import Spec
 from go1_sweep.trials_table import TrialRecord
 
 
-def eta_seconds(records: Collection[TrialRecord], spec: Spec, elapsed: float, slots: int) -> float | None:
+def budgets_done(records: Collection[TrialRecord], spec: Spec) -> float:
+    """The training that the trials have had, in whole budgets."""
+    return sum(_used(record, spec) for record in records)
+
+
+def eta_seconds(
+    records: Collection[TrialRecord], spec: Spec, elapsed: float, slots: int, before: float = 0.0
+) -> float | None:
     """The seconds until the last trial ends, if all goes on as it did.
 
     Work is counted in budgets: a trial that uses its whole budget is 1. What is left is dealt out to the
@@ -21,13 +28,14 @@ def eta_seconds(records: Collection[TrialRecord], spec: Spec, elapsed: float, sl
         spec: says how many trials there will be, and their budget.
         elapsed: seconds since the trials began.
         slots: how many trials run side by side.
+        before: ``budgets_done`` when that began: of a sweep that was resumed.
 
     Returns:
         ``None`` as long as nothing is done that tells the speed, and after an interrupt.
     """
     total = spec.search.trials + (spec.baseline is not None)
     slots = min(slots, total)
-    done = sum(_used(record, spec) for record in records)
+    done = budgets_done(records, spec) - before
     if done <= 0 or elapsed <= 0 or any(record.state == "interrupted" for record in records):
         return None
     ends = [_used(record, spec) for record in records if record.state != "running" and record.trial != BASELINE]

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from go1_sweep.eta import eta_seconds
+from go1_sweep.eta import budgets_done, eta_seconds
 from go1_sweep.paths import BASELINE
 from go1_sweep.spec import Spec
 from go1_sweep.trials_table import TrialRecord, best
@@ -43,10 +43,11 @@ def shown(console: Console, spec: Spec, records: Mapping[str, TrialRecord], slot
         slots: how many trials run side by side.
         began: when the sweep did, by ``time.monotonic``.
     """
+    before = budgets_done(records.values(), spec)
 
     def now() -> RenderableType:
         drawn, elapsed = list(records.values()), time.monotonic() - began
-        eta = eta_seconds(drawn, spec, elapsed, slots)
+        eta = eta_seconds(drawn, spec, elapsed, slots, before)
         return view(drawn, spec, elapsed, eta, max(1, console.height - OTHER_LINES))
 
     if not is_terminal(console):

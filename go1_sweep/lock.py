@@ -24,16 +24,18 @@ class Driver:
     Attributes:
         started: when it began, UTC, ISO 8601.
         slots: how many trainings run side by side.
+        done: how many whole budgets of training had been done before.
     """
 
     pid: int
     host: str
     started: str
     slots: int
+    done: float
 
 
 @contextlib.contextmanager
-def held(path: Path, slots: int) -> Iterator[None]:
+def held(path: Path, slots: int, done: float = 0.0) -> Iterator[None]:
     """Hold the lock, in a file that says who does; the file stays.
 
     Raises:
@@ -44,7 +46,7 @@ def held(path: Path, slots: int) -> Iterator[None]:
         _lock(file)
         file.truncate(0)
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        json.dump(asdict(Driver(os.getpid(), platform.node(), started, slots)), file)
+        json.dump(asdict(Driver(os.getpid(), platform.node(), started, slots, done)), file)
         file.flush()
         yield
 

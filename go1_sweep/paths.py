@@ -228,6 +228,12 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def drop_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed was about to put in place; nobody else may write into the folder."""
+    for beside in folder.glob(".*.tmp"):
+        beside.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replace the file as a whole: a reader sees the old text or the new one, also after a power cut.
 

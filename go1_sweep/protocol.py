@@ -210,6 +210,13 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """The trial cannot write: the disk is full. Said again and again until there is room, or ``Stop`` comes."""
+
+    trial: str
+
+
+@dataclass(frozen=True)
 class Ended:
     """The trial is over.
 
@@ -229,7 +236,7 @@ class Ended:
 
 
 _Question = Check | Checked | Inspect | Inspected
-_Training = Train | Started | Continue | Stop | Report | Ended
+_Training = Train | Started | Continue | Stop | Report | Waiting | Ended
 
 Message = Hello | _Question | _Training | Job | Note | Answer
 _TYPES = {cls.__name__: cls for cls in typing.get_args(Message)}

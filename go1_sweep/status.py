@@ -23,7 +23,7 @@ from go1_sweep.paths import SweepPaths, TrialPaths, shown
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
-from go1_sweep.wording import export_command, in_exam, title
+from go1_sweep.wording import export_command, in_exam, resume_command, title
 
 TAIL_BYTES = 16384
 """Enough of a file of progress for several lines."""
@@ -80,7 +80,7 @@ def read(folder: Path) -> Status:
     elif result:
         elapsed = result["seconds"]["wall"]
     if phase == "running" and driver and elapsed is not None:
-        eta = eta_seconds(records, sweep, elapsed, driver.slots)
+        eta = eta_seconds(records, sweep, elapsed, driver.slots, driver.done)
     return Status(folder, sweep, phase, driver, elapsed, eta, records, result)
 
 
@@ -236,7 +236,8 @@ def _outcome(status: Status) -> list[str]:
     result, paths = status.result, SweepPaths(status.folder.absolute())
     if result is None:
         is_over = status.phase not in ("running", "final_stage")
-        return [f"For the best policy so far: {export_command(paths.folder)}"] if is_over else []
+        so_far = f"For the best policy so far: {export_command(paths.folder)}"
+        return [f"Go on: {resume_command(paths.folder)}", so_far] if is_over else []
     winner, baseline = result["winner"], result["baseline"]
     if not winner:
         return [result["no_winner"]]

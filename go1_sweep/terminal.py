@@ -20,7 +20,7 @@ from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import PolicyPaths, SweepPaths, shown
 from go1_sweep.spec import Spec
 from go1_sweep.trials_table import TrialRecord
-from go1_sweep.wording import COLORS, clock, figures_of, in_exam, number, opened_at, title, value
+from go1_sweep.wording import COLORS, clock, figures_of, in_exam, number, opened_at, title, train_command, value
 
 if TYPE_CHECKING:
     from go1_sweep.sweep.final import Outcome
@@ -43,13 +43,12 @@ class Terminal:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or lasting()
         self._began = time.monotonic()
-        self._budget_unit = ""
-        self._budget_max = 0.0
+        self._spec: Spec | None = None
 
     def plan(self, plan: Plan) -> None:
         """What will run, and what it may cost at most."""
         spec, budget = plan.spec, plan.spec.budget
-        self._budget_unit, self._budget_max = budget.unit, budget.max
+        self._spec = spec
         version = plan.versions.get(spec.simulator, "")
         trials = spec.search.trials + (spec.baseline is not None) + 2 * spec.final.retrain_seeds
         where = (
@@ -79,8 +78,10 @@ class Terminal:
 
     def ended(self, record: TrialRecord) -> None:
         """A trial is over, and why."""
-        decimals = 1 if self._budget_unit == "train_seconds" else 0
-        used = f"{record.progress.used(self._budget_unit):.{decimals}f} of {self._budget_max:g} {self._budget_unit}"
+        assert self._spec is not None
+        budget = self._spec.budget
+        decimals = 1 if budget.unit == "train_seconds" else 0
+        used = f"{record.progress.used(budget.unit):.{decimals}f} of {budget.max:g} {budget.unit}"
         color = COLORS.get(record.state, "default")
         self._event(
             f"{title(record.trial)} [{color}]{record.state}[/]: score {number(record.progress.score)}, "
@@ -88,6 +89,10 @@ class Terminal:
         )
         for line in record.evidence:
             self._say(f"             | {escape(line)}")
+        if record.state == "failed":
+            log = SweepPaths(self._spec.folder).trial(record.trial).worker_log
+            self._say(f"             log: {escape(shown(log))}")
+            self._say(f"             repeat it: {escape(train_command(self._spec, record))}")
 
     def noted(self, record: TrialRecord, text: str) -> None:
         """Something befell a trial that goes on."""

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from go1_sweep.paths import BASELINE, shown
+from go1_sweep.yaml_file import in_yaml
 
 if TYPE_CHECKING:
     from go1_sweep.evaluation import Evaluation
+    from go1_sweep.spec import Spec
+    from go1_sweep.trials_table import TrialRecord
 
 COLORS = {
     "completed": "green",
@@ -35,6 +38,24 @@ def export_command(folder: Path) -> str:
 def resume_command(folder: Path) -> str:
     """What lets a sweep go on, as it can be typed in a shell."""
     return f"python -m go1_sweep resume {shlex.quote(shown(folder))}"
+
+
+def train_command(spec: Spec, record: TrialRecord) -> str:
+    """What trains a trial's parameters again, by themselves, up to where it ended."""
+    settings = spec.of_simulator(spec.simulator)
+    flags = {
+        "task": spec.task,
+        "simulator": spec.simulator,
+        "python": settings.python,
+        "physics": settings.launch.get("physics"),
+        "num-envs": record.parameters.get("num_envs"),
+        "seed": record.seed,
+        "max-iterations": record.progress.iterations + 1,
+    }
+    given = [f"--{name} {shlex.quote(str(flag))}" for name, flag in flags.items() if flag is not None]
+    parameters = {name: setting for name, setting in record.parameters.items() if name != "num_envs"}
+    given += [f"--set {shlex.quote(f'{name}={in_yaml(setting)}')}" for name, setting in parameters.items()]
+    return f"python -m go1_sweep train {' '.join(given)}"
 
 
 def in_exam(summary: dict[str, Any]) -> str:

@@ -34,6 +34,9 @@ class Heard:
     def ended(self, record: TrialRecord) -> None:
         self.events.append((record.state, record.trial))
 
+    def note(self, text: str) -> None:
+        self.events.append(("", text))
+
     def noted(self, record: TrialRecord, text: str) -> None:
         self.events.append((text, record.trial))
 

@@ -188,7 +188,7 @@ class _Run:
 
     def _attempt(self, worker: WorkerProcess) -> protocol.Ended:
         """Train until there is no more to do, no more memory for it, or Ctrl-C."""
-        line = ProgressLine(self._console, self._todo.max_iterations)
+        line, waits = ProgressLine(self._console, self._todo.max_iterations), False
         worker.log_to(self._paths.worker_log)
         worker.send(self._request)
         self._worker = worker
@@ -198,7 +198,12 @@ class _Run:
             while not isinstance(message := worker.receive(STALL_TIMEOUT), protocol.Ended):
                 if isinstance(message, protocol.Report):
                     line.report(message)
+                    waits = False
                     worker.send(protocol.Continue(self._request.trial))
+                elif isinstance(message, protocol.Waiting):
+                    if not waits:
+                        self._say("warning: the disk is full: waiting for room")
+                    waits = True
                 elif isinstance(message, protocol.Started):
                     self._free = _free(message.gpu_memory)
                 elif isinstance(message, protocol.Viewing) and message.address:

@@ -17,7 +17,7 @@ import go1_sweep
 from go1_sweep import trials_table
 from go1_sweep.errors import BadInput
 from go1_sweep.evaluation import Evaluation
-from go1_sweep.paths import SweepPaths, shown, write_atomically, write_json
+from go1_sweep.paths import SweepPaths, drop_leftovers, shown, write_atomically, write_json
 from go1_sweep.spec import Spec
 from go1_sweep.sweep.final import Outcome
 from go1_sweep.sweep.preflight import Preflight
@@ -44,6 +44,7 @@ def make_folder(spec: Spec) -> SweepPaths:
 
 def reopen(paths: SweepPaths, spec: Spec) -> None:
     """Let a sweep go on in its folder: what it ended with before is no more, and the spec may have changed."""
+    drop_leftovers(paths.folder)
     write_atomically(paths.spec, spec.to_yaml())
     paths.result.unlink(missing_ok=True)
 

@@ -11,8 +11,9 @@ from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from sqlalchemy.exc import SQLAlchemyError
 
-from go1_sweep import interrupts, lock, protocol
+from go1_sweep import interrupts, lock, protocol, trials_table
 from go1_sweep.errors import Interrupted, NoTrialSucceeded, UserError
+from go1_sweep.eta import budgets_done
 from go1_sweep.finalists import Retrained, candidates_of, retrained
 from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.spec import Spec
@@ -58,7 +59,8 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
         if not before:
             paths = results.make_folder(spec)
         try:
-            with lock.held(paths.lock, slots.count):
+            done = budgets_done(trials_table.read(paths), spec)
+            with lock.held(paths.lock, slots.count, done):
                 if before:
                     results.reopen(paths, spec)
                 results.write_environment(paths, preflight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import optuna
@@ -13,6 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import URL
 
+from go1_sweep.full_disk import patiently
 from go1_sweep.parameters import Value
 from go1_sweep.paths import BASELINE, SweepPaths
 from go1_sweep.protocol import Progress
@@ -39,8 +41,16 @@ class Search:
     of TPE, which takes the parameters that all trials have.
     """
 
-    def __init__(self, spec: Spec, paths: SweepPaths) -> None:
-        """Open the study, or begin it. A trial that was decided and not told when the sweep died is told."""
+    def __init__(self, spec: Spec, paths: SweepPaths, pause: Callable[[], None]) -> None:
+        """Open the study, or begin it. A trial that was decided and not told when the sweep died is told.
+
+        Args:
+            spec: of the sweep.
+            paths: of the sweep.
+            pause: see ``patiently``.
+        """
+        self._pause = pause
+        self._told: set[str] = set()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._spec = spec
         self._budgets = [*spec.rungs(), spec.budget.max]
@@ -62,11 +72,11 @@ class Search:
         sweep that is resumed draws what it would have drawn.
         """
         self._study.sampler = _sampler(self._spec, len(self._study.get_trials(deepcopy=False)))
-        return self._drawn(self._study.ask())
+        return self._drawn(patiently(self._study.ask, self._pause))
 
     def add_baseline(self) -> str:
         """Begin the study of the baseline."""
-        return self._keep(BASELINE, self._baseline_study.ask())
+        return self._keep(BASELINE, patiently(self._baseline_study.ask, self._pause))
 
     def records(self) -> list[TrialRecord]:
         """All trials in the order of their draws, the baseline first; what is not over was interrupted."""
@@ -83,11 +93,13 @@ class Search:
 
     def report(self, trial_id: str, rung: int, score: float) -> None:
         """The trial's score at a rung."""
-        self._asked[trial_id].report(score, step=rung)
+        trial = self._asked[trial_id]
+        patiently(lambda: trial.report(score, step=rung), self._pause)
 
     def stop(self, record: TrialRecord, rung: int) -> None:
         """The trial does not go on past the rung; told now, since nobody may be there when it has ended."""
-        self._asked[record.trial].set_user_attr("stopped_at", rung)
+        trial = self._asked[record.trial]
+        patiently(lambda: trial.set_user_attr("stopped_at", rung), self._pause)
         self.tell(record)
 
     def tell(self, record: TrialRecord) -> None:
@@ -96,15 +108,23 @@ class Search:
         A stopped trial is told without a value: Optuna takes the one reported at its last rung. One whose
         parameters are at fault violates a constraint, which TPE learns from, as it does not from a failure.
         """
-        trial = self._asked[record.trial]
-        if trial.user_attrs.get("state") in TOLD:  # when it was stopped
+        if record.trial in self._told:  # when it was stopped
             return
-        trial.set_user_attr("progress", dataclasses.asdict(record.progress))
-        trial.set_user_attr("diverged", record.diverged)
-        trial.set_user_attr("why", record.why)
-        trial.set_user_attr("state", record.state)  # the last: from here on it is decided
-        if record.state in TOLD:
-            self._conclude(trial, record)
+        trial = self._asked[record.trial]
+        told = {
+            "progress": dataclasses.asdict(record.progress),
+            "diverged": record.diverged,
+            "why": record.why,
+            "state": record.state,  # the last: from here on it is decided
+        }
+
+        def tell() -> None:
+            for name, each in told.items():
+                trial.set_user_attr(name, each)
+            if record.state in TOLD:
+                self._conclude(trial, record)
+
+        patiently(tell, self._pause)
 
     def insight(self) -> dict[str, Any]:
         """See ``insight.py``."""
@@ -119,30 +139,38 @@ class Search:
         else:
             self._drawn(trial)  # what was drawn stays; the sweep may have died in the middle of it
         if trial.user_attrs.get("state") in TOLD:
-            with warnings.catch_warnings(action="ignore"):  # Optuna says what it has heard already
-                self._conclude(trial, self._record(study.get_trials()[frozen.number]))
+            self._conclude(trial, self._record(study.get_trials()[frozen.number]))
 
     def _drawn(self, trial: Trial) -> tuple[str, dict[str, Value]]:
-        return self._keep(f"{trial.number:04d}", trial), draw(self._spec.space, trial)
+        trial_id = self._keep(f"{trial.number:04d}", trial)
+        return trial_id, patiently(lambda: draw(self._spec.space, trial), self._pause)
 
     def _keep(self, trial_id: str, trial: Trial) -> str:
         self._asked[trial_id] = trial
-        trial.set_user_attr("trial", trial_id)
+        patiently(lambda: trial.set_user_attr("trial", trial_id), self._pause)
         return trial_id
 
     def _conclude(self, trial: Trial, record: TrialRecord) -> None:
+        """End the trial in the study; what of it was done before is not done again."""
         state, value = TOLD[record.state], None
+        with warnings.catch_warnings(action="ignore"):  # Optuna says what it has heard already
+            self._add_evidence(trial, record)
+        if record.state == "completed":
+            value = record.progress.score
+        elif record.diverged:
+            state = TrialState.PRUNED
+        trial.study.tell(trial, value, state=state)
+        self._told.add(record.trial)
+
+    def _add_evidence(self, trial: Trial, record: TrialRecord) -> None:
+        """What the sampler learns from, besides a value."""
         if record.state == "infeasible":
             trial.set_constraint("memory", 1.0)
         elif record.diverged:
             trial.set_constraint("divergence", 1.0)
-            state = TrialState.PRUNED
-        elif record.state == "completed":
-            value = record.progress.score
         elif record.state == "early_stopped":
             assert record.progress.score is not None
             trial.report(record.progress.score, trial.user_attrs["stopped_at"])
-        trial.study.tell(trial, value, state=state)
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         trial_id, search = _id(trial), self._spec.search

@@ -58,6 +58,8 @@ class TrialActor(tune.Trainable):
         self._progress: Progress | None = None
         """Where the trial stands; ``None`` before its folder was looked at."""
         self._retries_left = new_config["retries"]
+        self._waits = False
+        """Whether the disk is full; the worker says so again and again."""
         return True
 
     def step(self) -> dict[str, Any]:
@@ -78,7 +80,12 @@ class TrialActor(tune.Trainable):
             return self._failed(str(failure))
         except Exception as error:  # a raise would cost the actor, and Tune would not say why
             return self._failed(f"{type(error).__name__}: {error}")
-        self._progress = message.progress
+        if isinstance(message, protocol.Waiting):
+            if not self._waits:
+                self._note("the disk is full: it waits for room")
+            self._waits = True
+            return self._result("running", "")
+        self._progress, self._waits = message.progress, False
         if isinstance(message, protocol.Report):
             return self._result("running", "")
         self._worker_is_on = None
@@ -102,22 +109,23 @@ class TrialActor(tune.Trainable):
                     pass
         self._end_worker()
 
-    def _iterate(self) -> protocol.Report | protocol.Ended | None:
+    def _iterate(self) -> protocol.Report | protocol.Waiting | protocol.Ended | None:
         """The next iteration; ``None`` where the worker failed, and another one is to try.
 
         Raises:
             WorkerFailed: once too often.
         """
         try:
-            if self._worker_is_on == self._train.trial:
-                self._tell(protocol.Continue(self._train.trial))
-            else:
+            if self._worker_is_on != self._train.trial:
                 self._start()
+            elif not self._waits:
+                self._tell(protocol.Continue(self._train.trial))
             return self._next()
         except WorkerFailed as failure:
             if not self._retries_left:
                 raise
             self._retries_left -= 1
+            self._waits = False
             self._end_worker()
             self._note(f"{failure}: it goes on in a new one ({self._retries_left} retries left)")
             self._find_checkpoint()
@@ -130,6 +138,9 @@ class TrialActor(tune.Trainable):
     def _note(self, text: str) -> None:
         """Tell the user, in the trial's log as well."""
         self._notes.append(text)
+        self._log(text)
+
+    def _log(self, text: str) -> None:
         with contextlib.suppress(OSError), open(TrialPaths(Path(self._train.folder)).worker_log, "a") as log:
             log.write(f"[go1_sweep] {text}\n")
 
@@ -140,8 +151,7 @@ class TrialActor(tune.Trainable):
         log = TrialPaths(folder).worker_log
         if self._worker is not None and (problem := self._switch()):
             self._end_worker()
-            with open(log, "a", encoding="utf-8") as file:
-                file.write(f"[go1_sweep] the warm worker was replaced: {problem}\n")
+            self._log(f"the warm worker was replaced: {problem}")
         if self._worker is None:
             self._worker = self._spec.start(log)
             hello = self._worker.greeted(self._spec.stall_timeout)
@@ -193,9 +203,12 @@ class TrialActor(tune.Trainable):
         assert self._worker is not None
         return self._worker.receive(self._spec.stall_timeout)
 
-    def _next(self) -> protocol.Report | protocol.Ended:
+    def _next(self) -> protocol.Report | protocol.Waiting | protocol.Ended:
         message = self._receive()
-        if not isinstance(message, protocol.Report | protocol.Ended) or message.trial != self._train.trial:
+        if (
+            not isinstance(message, protocol.Report | protocol.Waiting | protocol.Ended)
+            or message.trial != self._train.trial
+        ):
             raise WorkerFailed(f"the simulator worker sent {message}, which is no report of this trial")
         return message
 

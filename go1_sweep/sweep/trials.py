@@ -6,12 +6,16 @@ ASHA, to Optuna, to ``trials.csv`` and to the terminal.
 
 from __future__ import annotations
 
+import errno
+import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from go1_sweep import trials_table
-from go1_sweep.paths import BASELINE, SweepPaths
+from go1_sweep import checkpoint, trials_table
+from go1_sweep.full_disk import POLL_SECONDS, patiently
+from go1_sweep.paths import BASELINE, SweepPaths, shown
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
 from go1_sweep.sweep.early_stopping import Asha
@@ -32,6 +36,10 @@ class Listener(Protocol):
         """A trial is over."""
         ...
 
+    def note(self, text: str) -> None:
+        """A sentence for the user."""
+        ...
+
     def noted(self, record: TrialRecord, text: str) -> None:
         """Something befell a trial that goes on."""
         ...
@@ -45,6 +53,7 @@ class Trainings(ABC):
         self._spec = spec
         self.paths = paths
         self._listener = listener
+        self._waits = False
         self.is_interrupted = False
         self.records: dict[str, TrialRecord] = {}
 
@@ -132,7 +141,22 @@ class Trainings(ABC):
 
     def _write(self) -> None:
         search = self._spec.search
-        trials_table.write(self.paths, self.records.values(), [*search.parameters, *search.fixed])
+        names = [*search.parameters, *search.fixed]
+        patiently(lambda: trials_table.write(self.paths, self.records.values(), names), self._pause)
+        self._waits = False
+
+    def _pause(self) -> None:
+        """The disk is full: nothing goes on until there is room, or the user has enough of it.
+
+        Raises:
+            OSError: the sweep was interrupted.
+        """
+        if self.is_interrupted:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.paths.folder))
+        if not self._waits:
+            self._listener.note(f"The disk of {shown(self.paths.folder)} is full: the sweep waits for room")
+        self._waits = True
+        time.sleep(POLL_SECONDS)
 
 
 class Trials(Trainings):
@@ -141,13 +165,16 @@ class Trials(Trainings):
     def __init__(self, spec: Spec, paths: SweepPaths, listener: Listener) -> None:
         super().__init__(spec, paths, listener)
         stopping = spec.early_stopping
-        self._search = Search(spec, paths)
+        self._search = Search(spec, paths, self._pause)
         self._asha = Asha(spec.rungs(), stopping.reduction_factor, stopping.mode)
         for rung in self._asha.rungs:
             rung.scores |= self._search.scores().get(rung.budget, {})
         self.records = {record.trial: record for record in self._search.records()}
         self._waiting = [record for record in self.records.values() if record.state == "interrupted"]
         """Trials of a sweep that was resumed, which go on before others are drawn."""
+        for record in self._waiting:
+            newest = checkpoint.read_manifest(paths.trial(record.trial))[-1:]
+            record.progress = newest[0].progress if newest else Progress()
 
     @property
     def is_exhausted(self) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from go1_sweep import protocol, simulators
 from go1_sweep.errors import one_line
@@ -16,11 +17,33 @@ from go1_sweep.paths import TrialPaths
 from go1_sweep.trial.link import Link, guard
 
 
+class _Heedless:
+    """A text file whose words are lost, and no more than that, while the disk is full."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """Write the text if there is room."""
+        with contextlib.suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with contextlib.suppress(OSError):
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 def main(arguments: list[str]) -> None:
     """Serve until the other side closes its pipe; the trial in progress ends with the process."""
     name, wanted, launch, incoming, outgoing = arguments
     guard(int(incoming), int(outgoing))
     faulthandler.enable()
+    sys.stdout, sys.stderr = _Heedless(sys.stdout), _Heedless(sys.stderr)
     link = Link(int(incoming), int(outgoing))
     _launch(name, wanted, json.loads(launch))
     simulator = simulators.load(name)

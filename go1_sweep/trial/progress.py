@@ -10,11 +10,14 @@ import io
 import json
 import math
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from go1_sweep.errors import one_line
+from go1_sweep.full_disk import patiently
 from go1_sweep.paths import TrialPaths, write_atomically
 from go1_sweep.protocol import Progress
 
@@ -55,15 +58,22 @@ class ScalarWriter:
     """Takes rsl_rl's scalars: writes them to TensorBoard and keeps the last value of each tag."""
 
     def __init__(self, folder: Path, begin: int) -> None:
-        """Open the events; TensorBoard forgets what older files say from iteration ``begin`` on."""
-        self._events = SummaryWriter(log_dir=str(folder), flush_secs=10, purge_step=begin or None)
+        """Open the events; TensorBoard forgets what older files say from iteration ``begin`` on.
+
+        Where they cannot be written they are given up with a line in the log: ``logs.csv`` has it all.
+        """
+        self._events: SummaryWriter | None = None
         self.scalars: dict[str, float] = {}
+        with self._giving_up():
+            self._events = SummaryWriter(log_dir=str(folder), flush_secs=10, purge_step=begin or None)
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         """Log a scalar; a tensor is read from its device once."""
         value = float(scalar_value)
         self.scalars[tag] = value
-        self._events.add_scalar(tag, value, global_step)
+        if self._events is not None:
+            with self._giving_up():
+                self._events.add_scalar(tag, value, global_step)
 
     def take(self) -> dict[str, float]:
         """The scalars since the last call, by tag."""
@@ -72,15 +82,34 @@ class ScalarWriter:
 
     def stop(self) -> None:
         """Flush and close the event file."""
-        self._events.close()
+        if self._events is not None:
+            with self._giving_up():
+                self._events.close()
+
+    @contextlib.contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # TensorBoard raises whatever its thread has met
+            self._events = None
+            print(f"[go1_sweep] warning: no TensorBoard events from here on: {one_line(error)}", flush=True)
 
 
 class TrialLog:
     """Turns each iteration's scalars into a row, a score and the trial's progress."""
 
-    def __init__(self, paths: TrialPaths, metric: str, window: int, begin: Progress) -> None:
-        """Open the files; what they say of later than ``begin`` is dropped."""
-        self._table = _Table(paths.logs, begin.iterations)
+    def __init__(self, paths: TrialPaths, metric: str, window: int, begin: Progress, pause: Callable[[], None]) -> None:
+        """Open the files; what they say of later than ``begin`` is dropped.
+
+        Args:
+            paths: of the trial.
+            metric: that the score averages; empty: no score.
+            window: over so many iterations.
+            begin: where the training stands.
+            pause: see ``patiently``.
+        """
+        self._pause = pause
+        self._table = _Table(paths.logs, begin.iterations, pause)
         _drop_lines(paths.progress, begin.iterations)
         self._progress_file = open(paths.progress, "a", encoding="utf-8")  # noqa: SIM115
         self._metric = metric
@@ -128,7 +157,7 @@ class TrialLog:
         self.row = row
         line = {"time": round(time.time(), 3), **dataclasses.asdict(self.progress)}
         self._progress_file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._progress_file.flush()
+        patiently(self._progress_file.flush, self._pause)  # what was not written stays in its buffer
         return broken
 
     def close(self) -> None:
@@ -144,8 +173,9 @@ class _Table:
         kept: the rows that were there before, up to an iteration.
     """
 
-    def __init__(self, path: Path, last_iteration: int) -> None:
+    def __init__(self, path: Path, last_iteration: int, pause: Callable[[], None]) -> None:
         self._path = path
+        self._pause = pause
         self.kept = [row for row in self._read() if _iteration(row) <= last_iteration]
         self._columns = list(dict.fromkeys([*COLUMNS, *(name for row in self.kept for name in row)]))
         self._file = self._rewrite(self.kept)
@@ -158,7 +188,7 @@ class _Table:
             self._file.close()
             self._file = self._rewrite(self._read())
         self._file.write(_line([row.get(name, "") for name in self._columns]))
-        self._file.flush()
+        patiently(self._file.flush, self._pause)
 
     def close(self) -> None:
         """Close the file."""
@@ -172,7 +202,7 @@ class _Table:
 
     def _rewrite(self, rows: list[dict[str, str]]) -> io.TextIOWrapper:
         lines = [_line(self._columns), *(_line([row.get(c, "") for c in self._columns]) for row in rows)]
-        write_atomically(self._path, "".join(lines))
+        patiently(lambda: write_atomically(self._path, "".join(lines)), self._pause)
         return open(self._path, "a", encoding="utf-8")
 
 

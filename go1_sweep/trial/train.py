@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ from rsl_rl.runners import OnPolicyRunner
 
 from go1_sweep import checkpoint, protocol
 from go1_sweep.errors import one_line
-from go1_sweep.paths import TrialPaths, write_atomically
+from go1_sweep.full_disk import POLL_SECONDS, patiently, raise_if_full
+from go1_sweep.paths import TrialPaths, drop_leftovers, write_atomically
 from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig
 from go1_sweep.trial import torch_settings
 from go1_sweep.trial.checkpoints import PolicyError
@@ -118,6 +120,7 @@ class _Training:
             self._begin = start.progress
             if self._begin.used(request.budget_unit) >= request.budget_max:
                 raise self._completed()
+        drop_leftovers(self._paths.folder)
         torch_settings.configure(deterministic=request.deterministic)
         config = simulator.load_config(simulator.resolve(request.task))
         simulator.apply(config, request.parameters)
@@ -133,7 +136,7 @@ class _Training:
             self._write_config(resolved)  # only now: a checkpoint that is refused leaves its run as it was
         checkpoint.drop_later(self._paths, self._begin)
         self._writer = ScalarWriter(self._paths.folder, self._begin.iterations)
-        self._log = TrialLog(self._paths, request.metric, request.window, self._begin)
+        self._log = TrialLog(self._paths, request.metric, request.window, self._begin, self._pause)
         self._divergence = Divergence(self._log.kept)
 
     def _resolved(self, config: TaskConfig) -> dict[str, Any]:
@@ -150,7 +153,8 @@ class _Training:
         return plain(resolved)
 
     def _write_config(self, resolved: dict[str, Any]) -> None:
-        write_atomically(self._paths.config, yaml.safe_dump(resolved, sort_keys=False))
+        text = yaml.safe_dump(resolved, sort_keys=False)
+        patiently(lambda: write_atomically(self._paths.config, text), self._pause)
 
     def _learn(self) -> NoReturn:
         assert self._runner is not None and self._writer is not None
@@ -229,15 +233,28 @@ class _Training:
         runner.current_learning_iteration = self.progress.iterations
         try:
             kept = infos(self._simulator, runner, self.progress)
-            checkpoint.publish(
-                self._paths,
-                self.progress,
-                lambda path: self._simulator.save(runner, path, kept),
-                keep=self._request.keep_checkpoints,
-                mode=self._request.mode,
-            )
+
+            def write(path: Path) -> None:
+                try:
+                    self._simulator.save(runner, path, kept)
+                except RuntimeError:
+                    raise_if_full(path.parent)
+                    raise
+
+            def publish() -> None:
+                keep, mode = self._request.keep_checkpoints, self._request.mode
+                checkpoint.publish(self._paths, self.progress, write, keep=keep, mode=mode)
+
+            patiently(publish, self._pause)
         finally:
             runner.current_learning_iteration = index
+
+    def _pause(self) -> None:
+        """The disk is full: say so, and look whether the trial shall end."""
+        self._link.send(protocol.Waiting(self._request.trial))
+        time.sleep(POLL_SECONDS)
+        if isinstance(self._link.waiting(), protocol.Stop):
+            raise _Over("stopped", "told to stop while the disk was full")
 
 
 def device_name(device: str) -> str:
