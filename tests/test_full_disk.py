@@ -14,8 +14,8 @@ import pytest
 from conftest import Command, Sweep, start, wait_for, write_sweep
 
 from go1_sweep import checkpoint
-from go1_sweep.full_disk import POLL_SECONDS, is_full, patiently, raise_if_full
 from go1_sweep.paths import TrialPaths
+from go1_sweep.patience import POLL_SECONDS, is_full, patiently, raise_if_full
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_sweep_that_waits_for_room_can_be_ended_and_resumed(small_disk):
     assert logged(sweep, "0000") == list(range(1, 26))
 
 
-def test_what_fails_for_want_of_room_is_tried_again_and_all_else_is_raised():
+def test_what_fails_for_want_of_room_is_tried_until_there_is_some_and_all_else_three_times():
     errors: list[Exception] = [OSError(28, "No space left on device"), OSError(122, "Disk quota exceeded")]
     pauses: list[None] = []
 
@@ -123,9 +123,11 @@ def test_what_fails_for_want_of_room_is_tried_again_and_all_else_is_raised():
 
     assert patiently(write, lambda: pauses.append(None)) == "written"
     assert len(pauses) == 2
-    errors.append(PermissionError(13, "Permission denied"))
+    errors += [OSError(5, "Input/output error")] * 2
+    assert patiently(write, pytest.fail) == "written", "storage hiccups"
+    errors += [PermissionError(13, "Permission denied")] * 3
     with pytest.raises(PermissionError):
-        patiently(write, lambda: pauses.append(None))
+        patiently(write, pytest.fail)
     caused = RuntimeError("the study")
     caused.__cause__ = RuntimeError("(sqlite3.OperationalError) database or disk is full")
     assert is_full(caused)

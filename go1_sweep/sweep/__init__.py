@@ -7,5 +7,6 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # Tune's own CSV, JSON and TensorBoard files
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours ends the trials with their states
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own banner
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # whoever reaches a Ray without one runs what he likes in it
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would train with the least CPU priority

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 
@@ -28,10 +31,16 @@ class Slots:
 
 @contextlib.contextmanager
 def local_ray(scratch: str) -> Iterator[None]:
-    """A Ray of our own on this machine, whatever cluster may be running.
+    """A Ray of our own on this machine, whatever cluster may be running; it obeys who has its token.
 
-    The actors' temporary files go to the scratch folder: some packages leave theirs behind.
+    The token is in the scratch folder, for this user alone: Ray's own ``~/.ray/auth_token`` may be read by all. The
+    actors' temporary files go there too: some packages leave theirs behind.
     """
+    token = Path(scratch, "ray_token")
+    with open(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+    os.environ.pop("RAY_AUTH_TOKEN", None)  # it would be taken instead
     ray.init(
         address="local",
         include_dashboard=False,

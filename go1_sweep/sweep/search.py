@@ -14,9 +14,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import URL
 
-from go1_sweep.full_disk import patiently
 from go1_sweep.parameters import Value
 from go1_sweep.paths import BASELINE, SweepPaths
+from go1_sweep.patience import patiently
 from go1_sweep.protocol import Progress
 from go1_sweep.space import draw
 from go1_sweep.spec import Spec

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from go1_sweep import checkpoint, trials_table
-from go1_sweep.full_disk import POLL_SECONDS, patiently
 from go1_sweep.paths import BASELINE, SweepPaths, shown
+from go1_sweep.patience import POLL_SECONDS, patiently
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
 from go1_sweep.sweep.early_stopping import Asha

@@ -17,8 +17,8 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from go1_sweep.errors import one_line
-from go1_sweep.full_disk import patiently
 from go1_sweep.paths import TrialPaths, write_atomically
+from go1_sweep.patience import patiently
 from go1_sweep.protocol import Progress
 
 NEUTRAL_NAMES = {

@@ -17,8 +17,8 @@ from rsl_rl.runners import OnPolicyRunner
 
 from go1_sweep import checkpoint, protocol
 from go1_sweep.errors import one_line
-from go1_sweep.full_disk import POLL_SECONDS, patiently, raise_if_full
 from go1_sweep.paths import TrialPaths, drop_leftovers, write_atomically
+from go1_sweep.patience import POLL_SECONDS, patiently, raise_if_full
 from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig
 from go1_sweep.trial import torch_settings
 from go1_sweep.trial.checkpoints import PolicyError

@@ -1,4 +1,4 @@
-"""A full disk is waited for: what cannot be written now may be soon, and a training is worth the wait."""
+"""What cannot be written now may be soon, and a training is worth the wait: a full disk, a storage that hiccups."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL_SECONDS = 2.0
+TRIES = 3
+"""Of a write that fails for another reason than a full disk; network storage has many."""
 NO_ROOM_BYTES = 16 * 2**20
 
 
@@ -19,18 +21,22 @@ def patiently(write: Callable[[], T], pause: Callable[[], None]) -> T:
 
     Args:
         write: may be done again after it failed in the middle.
-        pause: called after each failure; may raise to give up.
+        pause: called after each failure for want of room; may raise to give up.
 
     Raises:
         Exception: what ``write`` raises for another reason.
     """
+    tries_left = TRIES
     while True:
         try:
             return write()
         except Exception as error:
-            if not is_full(error):
+            if is_full(error):
+                pause()
+                continue
+            tries_left -= 1
+            if not (isinstance(error, OSError) and tries_left):
                 raise
-        pause()
 
 
 def is_full(error: BaseException | None) -> bool:
