@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from go1_sweep import strict_json
 from go1_sweep.paths import TrialPaths, replacing, shown, write_atomically
 from go1_sweep.protocol import Progress
 
@@ -115,9 +116,9 @@ def intact(paths: TrialPaths, warn: Callable[[str], None]) -> list[Published]:
 def _published(line: str) -> Published | None:
     """What a line of a manifest says; ``None`` where it is damaged."""
     try:
-        entry = json.loads(line)
+        entry = strict_json.loads(line)
         published = Published(**{**entry, "progress": Progress(**entry["progress"])})
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None
     is_whole = re.fullmatch(r"model_\d+\.pt", str(published.file)) and type(published.progress.iterations) is int
     return published if is_whole else None

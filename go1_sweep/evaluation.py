@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from go1_sweep import exam
+from go1_sweep import exam, strict_json
 from go1_sweep.paths import write_json
 from go1_sweep.protocol import Episode, Evaluated
 
@@ -191,7 +190,7 @@ def evaluation_of(
 def load(path: Path) -> Evaluation | None:
     """The evaluation in the file; ``None`` if there is none, or it is of another form."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = strict_json.loads(path.read_text(encoding="utf-8"))
         return Evaluation(
             trial=content["trial"],
             checkpoint=content["checkpoint"],

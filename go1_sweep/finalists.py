@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from go1_sweep import checkpoint
+from go1_sweep import checkpoint, strict_json
 from go1_sweep.errors import BadInput
 from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, TrialPaths, shown
 from go1_sweep.protocol import Policy
@@ -221,7 +220,7 @@ def trained(file: Path, task: str | None = None) -> Trained:
 def _beside(file: Path) -> dict[str, Any] | None:
     """The description beside the checkpoint, if there is one that can be used."""
     paths = PolicyPaths(file.parent)
-    for path, read in ((TrialPaths(file.parent).config, _read_yaml), (paths.description, json.loads)):
+    for path, read in ((TrialPaths(file.parent).config, _read_yaml), (paths.description, strict_json.loads)):
         try:
             content = read(path.read_text(encoding="utf-8"))
             is_ours = isinstance(content["parameters"], dict) and all(
@@ -230,7 +229,7 @@ def _beside(file: Path) -> dict[str, Any] | None:
             )
             if is_ours and isinstance(content["task"], str) and isinstance(content["simulator"], str):
                 return content
-        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError):
             continue
     return None
 

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from go1_sweep import strict_json
+
 LOOKS = 20
 
 
@@ -74,7 +76,7 @@ def is_held(path: Path) -> bool:
 def driver(path: Path) -> Driver | None:
     """Who holds the lock, or held it last; ``None`` if the file does not say."""
     try:
-        found = Driver(**json.loads(path.read_text(encoding="utf-8")))
+        found = Driver(**strict_json.loads(path.read_text(encoding="utf-8")))
         datetime.fromisoformat(found.started)
     except (OSError, ValueError, TypeError):
         return None

@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from go1_sweep import live, lock, spec, trials_table
+from go1_sweep import live, lock, spec, strict_json, trials_table
 from go1_sweep.errors import BadInput
 from go1_sweep.eta import eta_seconds
 from go1_sweep.paths import SweepPaths, TrialPaths, shown
@@ -155,7 +155,7 @@ def last_progress(paths: TrialPaths) -> Progress | None:
         lines = file.read().split(b"\n")[:-1]
     for line in reversed(lines):
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            told = _json(line)
+            told = strict_json.loads(line)
             return Progress(**{field.name: told[field.name] for field in dataclasses.fields(Progress)})
     return None
 
@@ -189,7 +189,7 @@ def _phase(is_held: bool, result: dict[str, Any] | None, records: Collection[Tri
 def _result(paths: SweepPaths) -> dict[str, Any] | None:
     """``result.json``; ``None`` where there is none, or one that no sweep wrote."""
     try:
-        result = _json(paths.result.read_bytes())
+        result = strict_json.loads(paths.result.read_bytes())
         for each in (result["winner"], result["baseline"]):
             _ = each and _examined(each)
         _ = result["verdict"] and result["verdict"]["sentence"] + ""
@@ -197,19 +197,6 @@ def _result(paths: SweepPaths) -> dict[str, Any] | None:
         return result if is_ours else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _json(text: bytes) -> Any:
-    """The value of a JSON text.
-
-    Raises:
-        ValueError: it is none, or has a NaN or an infinite number.
-    """
-
-    def refuse(constant: str) -> None:
-        raise ValueError(constant)
-
-    return json.loads(text, parse_constant=refuse)
 
 
 def _trial(record: TrialRecord) -> dict[str, Any]:

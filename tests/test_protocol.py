@@ -24,6 +24,7 @@ EXAMPLES = [
     protocol.Continue("0001"),
     protocol.Stop("0001", True),
     protocol.Report("0001", Progress(1, 96, 0.5, None), {"iteration": 1, "kl": 0.01}, [1, 2]),
+    protocol.Waiting("0001"),
     protocol.Ended("0001", "failed", "killed by\nsignal 9 \u2028", Progress(3, 288, 1.5, -2.25)),
     protocol.Evaluate(POLICY, 48, 7, 0, "/runs/trajectories.npz", exam_seconds=10.0),
     protocol.Evaluated(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from go1_sweep import lock, spec, status
+from go1_sweep import lock, spec, status, strict_json
 from go1_sweep.errors import BadInput
 from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.spec import Spec
@@ -90,7 +89,7 @@ def is_done(before: Spec, now: Spec) -> bool:
 def other_versions(paths: SweepPaths, now: dict[str, str]) -> list[str]:
     """The packages that are not what they were when the sweep ran before, a sentence each."""
     try:
-        before = json.loads(paths.environment.read_text(encoding="utf-8"))["packages"]
+        before = strict_json.loads(paths.environment.read_text(encoding="utf-8"))["packages"]
         changed = [name for name in now if name in before and before[name] != now[name]]
         return [f"{name} is {now[name]} now, and was {before[name]} for the trials before" for name in changed]
     except (OSError, ValueError, KeyError, TypeError):

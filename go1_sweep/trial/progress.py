@@ -16,6 +16,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from go1_sweep import strict_json
 from go1_sweep.errors import one_line
 from go1_sweep.paths import TrialPaths, write_atomically
 from go1_sweep.patience import patiently
@@ -227,7 +228,7 @@ def _drop_lines(path: Path, last_iteration: int) -> None:
     kept = []
     for line in _whole_lines(path).splitlines():
         with contextlib.suppress(ValueError):
-            if _iteration(json.loads(line)) <= last_iteration:
+            if _iteration(strict_json.loads(line)) <= last_iteration:
                 kept.append(line + "\n")
     write_atomically(path, "".join(kept))
 
