@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Test files side by side; most of their time is the start of processes.
 TESTS_AT_ONCE ?= 2
 
-.PHONY: setup quickstart test check bench clean
+.PHONY: setup quickstart test chaos fuzz check bench clean
 
 setup: .venv/.installed
 
@@ -18,6 +18,13 @@ quickstart: setup
 
 test: setup
 	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
+
+# Sweeps under 200 random faults (half an hour), and 10,000 damaged files and lines (minutes).
+chaos: setup
+	GO1_SWEEP_CHAOS=200 $(BIN)/python -m pytest -s tests/chaos
+
+fuzz: setup
+	GO1_SWEEP_FUZZ=10000 $(BIN)/python -m pytest tests/test_fuzz.py --timeout 1800
 
 check: setup
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ import optuna
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from conftest import Command, Sweep, start, wait_for, write_sweep
+from conftest import Command, Sweep, start, write_sweep
 
 from go1_sweep import checkpoint
 from go1_sweep.paths import TrialPaths
@@ -174,7 +174,14 @@ class Chaos:
         return True
 
     def _hang_worker(self, command: Command) -> bool:
-        return self._kill(command, lambda process: "go1_sweep.trial" in process.cmdline(), signal.SIGSTOP)
+        """The worker, but not the guardian that it has forked: with both stopped there is nobody who could act."""
+
+        def is_one(process: psutil.Process) -> bool:
+            parent = process.parent()
+            is_guardian = parent is not None and "go1_sweep.trial" in parent.cmdline()
+            return "go1_sweep.trial" in process.cmdline() and not is_guardian
+
+        return self._kill(command, is_one, signal.SIGSTOP)
 
     def _kill(self, command: Command, is_one: Callable[[psutil.Process], bool], number: int = signal.SIGKILL) -> bool:
         found = []
@@ -275,6 +282,3 @@ def chaos(folder: Path, seed: int, faults: int, simulator: str = "fake") -> Coun
 def what(sweep: Sweep, columns: tuple[str, ...]) -> list[list[str]]:
     """Some columns of all trials."""
     return [[row[column] for column in columns] for row in sweep.trials().values()]
-
-
-__all__ = ["chaos", "wait_for"]
