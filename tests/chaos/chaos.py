@@ -45,7 +45,7 @@ def disk(folder: Path, megabytes: int) -> Iterator[Path]:
 
 def chaotic_sweep(folder: Path, seed: int, simulator: str) -> Sweep:
     """A sweep whose draws hang on their numbers alone, so that faults cannot change them."""
-    fixed: dict[str, Any] = {"num_envs": 128, "env.step_seconds": 0.02, "agent.save_interval": 2}
+    fixed: dict[str, Any] = {"num_envs": 128, "env.step_seconds": 0.05, "agent.save_interval": 2}
     parameters: dict[str, Any] = {"learning_rate": {"log_uniform": [1e-4, 1e-2]}}
     if simulator == "fake":
         parameters |= {"env.fault": {"choice": ["", "child", "nan"]}, "env.fault_iteration": {"choice": [3, 9]}}
@@ -89,7 +89,9 @@ class Chaos:
         """Inflict so many, at random moments, and let the sweep come to its end."""
         command = self._start()
         while sum(self.faults.values()) < faults and command.process.poll() is None:
-            time.sleep(self.random.uniform(0.3, 2.0))
+            if self.random.random() < 0.9:
+                self._await_training(command)
+            time.sleep(self.random.uniform(0.0, 2.0))
             self._look()
             inflict = self.random.choice(
                 [
@@ -150,6 +152,19 @@ class Chaos:
         self.said = command.finish(300)
         assert "Traceback" not in self.said[2], self.said
         self._look()
+
+    def _await_training(self, command: Command) -> None:
+        """Until a worker is there, or the sweep is over: of most of a start there is little to break."""
+        deadline = time.monotonic() + 60
+        while command.process.poll() is None and time.monotonic() < deadline:
+            if any("go1_sweep.trial" in " ".join(self._cmdline(process)) for process in command.descendants()):
+                return
+            time.sleep(0.2)
+
+    def _cmdline(self, process: psutil.Process) -> list[str]:
+        with contextlib.suppress(psutil.Error):
+            return process.cmdline()
+        return []
 
     def _look(self) -> None:
         """What was over is as it was."""
