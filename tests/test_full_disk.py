@@ -62,6 +62,16 @@ def small_sweep(disk: Path) -> Sweep:
     )
 
 
+def waiting(sweep: Sweep, disk: Path) -> tuple[Command, list[str], Path]:
+    """The sweep when it waits for room; what it prints, as it comes; and what takes the room."""
+    command = sweep.start()
+    lines = heard(command)
+    wait_for(lambda: (sweep.folder / "trials/0001/model_2.pt").exists(), 90, "checkpoints")
+    filler = fill(disk)
+    wait_for(lambda: any("is full" in line for line in lines), 60, f"word of it, after {lines}")
+    return command, lines, filler
+
+
 def logged(sweep: Sweep, trial: str) -> list[int]:
     with open(sweep.folder / "trials" / trial / "logs.csv") as file:
         return [int(row["iteration"]) for row in csv.DictReader(file)]
@@ -69,11 +79,7 @@ def logged(sweep: Sweep, trial: str) -> list[int]:
 
 def test_a_sweep_waits_for_room_and_goes_on_as_if_nothing_had_been(small_disk):
     sweep = small_sweep(small_disk)
-    command = sweep.start()
-    lines = heard(command)
-    wait_for(lambda: (sweep.folder / "trials/0001/model_2.pt").exists(), 90, "checkpoints")
-    filler = fill(small_disk)
-    wait_for(lambda: any("is full" in line for line in lines), 60, f"word of it, after {lines}")
+    command, lines, filler = waiting(sweep, small_disk)
     fill(small_disk)
     before = sweep.trials()
     assert before, "the table is whole"
@@ -93,11 +99,7 @@ def test_a_sweep_waits_for_room_and_goes_on_as_if_nothing_had_been(small_disk):
 
 def test_a_sweep_that_waits_for_room_can_be_ended_and_resumed(small_disk):
     sweep = small_sweep(small_disk)
-    command = sweep.start()
-    lines = heard(command)
-    wait_for(lambda: (sweep.folder / "trials/0001/model_2.pt").exists(), 90, "checkpoints")
-    filler = fill(small_disk)
-    wait_for(lambda: any("is full" in line for line in lines), 60, f"word of it, after {lines}")
+    command, lines, filler = waiting(sweep, small_disk)
     for _ in range(2):
         command.process.send_signal(2)
         wait_for(lambda: any("Stopping" in line for line in lines), 30, "the answer")

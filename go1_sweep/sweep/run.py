@@ -71,7 +71,7 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
             raise UserError(f"{error.filename or shown(paths.folder)}: {error.strerror or error}") from error
         except (StorageInternalError, SQLAlchemyError) as error:
             reason = " ".join(str(error.__cause__ or error).split())
-            raise UserError(f"{shown(paths.study)} cannot be written: {reason}") from error
+            raise UserError(f"{shown(paths.study)} cannot be used: {reason}") from error
     if ended is not None:
         raise ended
 
