@@ -30,7 +30,7 @@ from record_curves import ENVS
 from surrogate import Method, Surrogate, read, sweep
 
 from go1_sweep import spec
-from go1_sweep.paths import SweepPaths
+from go1_sweep.paths import SweepPaths, TrialPaths
 from go1_sweep.protocol import Progress
 from go1_sweep.space import Space, draw
 from go1_sweep.spec import Spec
@@ -47,7 +47,7 @@ class Deaf:
     def started(self, record: TrialRecord) -> None:
         """Nothing."""
 
-    def ended(self, record: TrialRecord) -> None:
+    def ended(self, record: TrialRecord, folder: TrialPaths) -> None:
         """Nothing."""
 
     def note(self, text: str) -> None:

@@ -56,7 +56,8 @@ def publish(
             os.fsync(file.fileno())
     published = Published(final.name, final.stat().st_size, digest, progress)
     entries = [entry for entry in read_manifest(paths) if entry.file != published.file] + [published]
-    kept = [entry for entry in entries if entry in entries[-keep:] or entry == best(entries, mode)]
+    lasting = [*entries[-keep:], best(entries, mode)]
+    kept = [entry for entry in entries if entry in lasting]
     _write_manifest(paths, kept)
     for entry in entries:
         if entry not in kept:
@@ -65,14 +66,17 @@ def publish(
 
 
 def drop_later(paths: TrialPaths, progress: Progress) -> None:
-    """Publish no more what is of later than where training goes on from.
+    """Take back what is of later than where training goes on from.
 
     Raises:
         OSError: the manifest cannot be written.
     """
     entries = read_manifest(paths)
-    if any(entry.progress.iterations > progress.iterations for entry in entries):
-        _write_manifest(paths, [entry for entry in entries if entry.progress.iterations <= progress.iterations])
+    later = [entry for entry in entries if entry.progress.iterations > progress.iterations]
+    if later:
+        _write_manifest(paths, [entry for entry in entries if entry not in later])
+    for entry in later:
+        (paths.folder / entry.file).unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
@@ -88,12 +92,11 @@ def read_manifest(paths: TrialPaths) -> list[Published]:
     """The published checkpoints of a trial, oldest first; none where there is no manifest.
 
     It has a line for each, so that one that is damaged costs its own checkpoint alone.
+
+    Raises:
+        OSError: it cannot be read.
     """
-    try:
-        lines = paths.manifest.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    return [entry for line in lines if (entry := _published(line))]
+    return [entry for line in _lines(paths) if (entry := _published(line))]
 
 
 def intact(paths: TrialPaths, warn: Callable[[str], None]) -> list[Published]:
@@ -102,8 +105,13 @@ def intact(paths: TrialPaths, warn: Callable[[str], None]) -> list[Published]:
     Args:
         paths: the trial's folder.
         warn: told of the others.
+
+    Raises:
+        OSError: the manifest cannot be read.
     """
     found = []
+    if any(_published(line) is None for line in _lines(paths)):
+        warn(f"{shown(paths.manifest)} is damaged: what it does not say any more is left out")
     for entry in read_manifest(paths):
         file = paths.folder / entry.file
         if sha256(file) == entry.sha256:
@@ -111,6 +119,13 @@ def intact(paths: TrialPaths, warn: Callable[[str], None]) -> list[Published]:
         else:
             warn(f"{shown(file)} is missing, or not the file that its trial published: it is left out")
     return found
+
+
+def _lines(paths: TrialPaths) -> list[str]:
+    try:
+        return paths.manifest.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
 
 
 def _published(line: str) -> Published | None:

@@ -89,8 +89,10 @@ def retrained(spec: Spec, paths: SweepPaths, records: Iterable[TrialRecord], war
             if not record.diverged:
                 warn(f"retraining {record.trial} {record.state}: it is left out")
             continue
+        unit, whole = spec.budget.unit, spec.budget.max
         published = checkpoint.intact(paths.trial(record.trial), warn)
-        found += [_candidate(spec, paths, record, each, ("last",)) for each in published[-1:]]
+        last = [each for each in published if each.progress.used(unit) >= whole][-1:]
+        found += [_candidate(spec, paths, record, each, ("last",)) for each in last]
     return Retrained(found, diverged)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL_SECONDS = 2.0
+RETRY_SECONDS = 0.2
 TRIES = 3
 """Of a write that fails for another reason than a full disk; network storage has many."""
 NO_ROOM_BYTES = 16 * 2**20
@@ -35,8 +37,9 @@ def patiently(write: Callable[[], T], pause: Callable[[], None]) -> T:
                 pause()
                 continue
             tries_left -= 1
-            if not (isinstance(error, OSError) and tries_left):
+            if not (isinstance(error, OSError) or "database is locked" in str(error)) or not tries_left:
                 raise
+            time.sleep(RETRY_SECONDS)
 
 
 def is_full(error: BaseException | None) -> bool:

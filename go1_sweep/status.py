@@ -179,7 +179,7 @@ def _phase(is_held: bool, result: dict[str, Any] | None, records: Collection[Tri
     states = {record.state for record in records}
     are_all_drawn = len(records) == sweep.search.trials + (sweep.baseline is not None)
     if is_held:
-        is_over = "running" not in states and (are_all_drawn or "interrupted" in states)
+        is_over = are_all_drawn and not states & {"running", "interrupted"}
         return "final_stage" if is_over or result else "running"
     if result:
         return result["phase"]

@@ -42,4 +42,6 @@ def stop(folder: Path, console: Console) -> None:
     console.print("Stopping: each trial ends with its current iteration (stop it again: at once)", markup=False)
     while lock.is_held(paths.lock):
         time.sleep(POLL_SECONDS)
-    console.print(f"Stopped. Go on: {resume_command(folder)}", markup=False)
+    phase = status.read(folder).phase
+    then = f"Go on: {resume_command(folder)}" if phase != "finished" else "It had just finished."
+    console.print(f"Stopped. {then}", markup=False)

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from go1_sweep import live
 from go1_sweep.console import lasting
 from go1_sweep.evaluation import Evaluation
-from go1_sweep.paths import PolicyPaths, SweepPaths, shown
+from go1_sweep.paths import PolicyPaths, SweepPaths, TrialPaths, shown
 from go1_sweep.spec import Spec
 from go1_sweep.trials_table import TrialRecord
 from go1_sweep.wording import COLORS, clock, figures_of, in_exam, number, opened_at, title, train_command, value
@@ -76,7 +76,7 @@ class Terminal:
         """A trial has a slot."""
         self._event(f"{title(record.trial)} started: {_parameters(record) or 'the defaults of the task'}")
 
-    def ended(self, record: TrialRecord) -> None:
+    def ended(self, record: TrialRecord, folder: TrialPaths) -> None:
         """A trial is over, and why."""
         assert self._spec is not None
         budget = self._spec.budget
@@ -90,8 +90,7 @@ class Terminal:
         for line in record.evidence:
             self._say(f"             | {escape(line)}")
         if record.state == "failed":
-            log = SweepPaths(self._spec.folder).trial(record.trial).worker_log
-            self._say(f"             log: {escape(shown(log))}")
+            self._say(f"             log: {escape(shown(folder.worker_log))}")
             self._say(f"             repeat it: {escape(train_command(self._spec, record))}")
 
     def noted(self, record: TrialRecord, text: str) -> None:

@@ -19,6 +19,8 @@ from go1_sweep.protocol import Progress
 COLUMNS = ("trial", "state", "why", "score", "iterations", "env_steps", "train_seconds", "seed")
 """The first columns of ``trials.csv``; the parameters follow by name."""
 
+DIVERGED = "diverged"
+"""What the reason of a trial begins with that did."""
 INTERRUPTED = "the sweep was interrupted"
 
 
@@ -30,7 +32,7 @@ class TrialRecord:
         state: running, then completed, early_stopped, infeasible, failed or interrupted.
         why: why it ended, one line.
         evidence: the last lines of its worker's log, if it failed; not in ``trials.csv``.
-        diverged: whether it failed by its parameters, as far as one can tell; not in ``trials.csv``.
+        diverged: whether it failed by its parameters, as far as one can tell; ``trials.csv`` says it in ``why``.
         gpu: the index of its GPU; empty on the CPU and until its first report; not in ``trials.csv``.
     """
 
@@ -119,6 +121,7 @@ def _record(header: list[str], row: list[str]) -> TrialRecord:
         state=state,
         why=why,
         progress=Progress(int(iterations), int(env_steps), _finite(train_seconds), _finite(score) if score else None),
+        diverged=state == "failed" and why.startswith(DIVERGED),
     )
 
 

@@ -48,6 +48,7 @@ def train_command(spec: Spec, record: TrialRecord) -> str:
         "simulator": spec.simulator,
         "python": settings.python,
         "physics": settings.launch.get("physics"),
+        "device": None if spec.resources.gpus else "cpu",
         "num-envs": record.parameters.get("num_envs"),
         "seed": record.seed,
         "max-iterations": record.progress.iterations + 1,

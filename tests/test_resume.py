@@ -75,13 +75,20 @@ def test_a_sweep_that_is_killed_twice_and_resumed_ends_as_the_undisturbed_one(tm
     assert "budget.max: 8 before, 30 now" in err
     assert "search.parameters.gamma.uniform: null before, [0.9, 0.99] now" in err
 
-    before = other.trials()
+    study = (other.folder / "optuna.db").read_bytes()
+    (other.folder / "optuna.db").unlink()
+    code, _, err = start("resume", str(other.folder), "--trials", "14").finish()
+    assert code == 2
+    assert "optuna.db, which says which parameters its trials have, is lost" in err
+    (other.folder / "optuna.db").write_bytes(study)
+    (other.folder / "trials.csv").write_text("damaged")
+
     code, out, err = start("resume", str(other.folder), "--trials", "14").finish()
     assert code == 0, err
     assert "What the sweep itself has judged is taken" in out
     after = other.trials()
-    assert {trial: after[trial] for trial in before} == before, "what is done stays"
-    assert set(after) - set(before) == {"0012", "0013"}
+    assert {trial: after[trial] for trial in rows} == rows, "what is done stays"
+    assert set(after) - set(rows) == {"0012", "0013"}
     assert json.loads((other.folder / "result.json").read_text())["phase"] == "finished"
 
 

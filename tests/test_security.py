@@ -9,7 +9,7 @@ import sys
 INSIDE = """
 import os, stat, subprocess, sys, tempfile
 from go1_sweep.sweep.local_ray import local_ray
-with tempfile.TemporaryDirectory() as scratch, local_ray(scratch):
+with tempfile.TemporaryDirectory() as scratch, local_ray(scratch, "try again"):
     import ray
     path = os.environ["RAY_AUTH_TOKEN_PATH"]
     token = open(path).read()

@@ -64,7 +64,7 @@ def test_a_folder_that_is_no_sweep_is_refused(tmp_path, capsys):
         ("running", ["completed", "running"], False, True),
         ("running", ["interrupted", "running"], False, True),
         ("final_stage", ["completed", "early_stopped"], False, True),
-        ("final_stage", ["interrupted"], False, True),
+        ("running", ["interrupted"], False, True),
         ("final_stage", ["completed", "completed"], True, True),
         ("finished", ["completed", "failed"], True, False),
         ("interrupted", ["interrupted"], False, False),

@@ -139,6 +139,31 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_with_a_warning(actor,
     assert [each.progress.iterations for each in checkpoint.intact(paths, pytest.fail)] == published(paths)
 
 
+def test_a_manifest_that_cannot_be_read_fails_the_trial_and_nothing_is_forgotten(actor, paths):
+    one = actor()
+    steps(one, until=5)
+    one.cleanup()
+    content = paths.manifest.read_bytes()
+    paths.manifest.unlink()
+    paths.manifest.mkdir()
+    (result,) = steps(actor())
+    assert (result["state"], "Is a directory" in result["why"]) == ("failed", True)
+    paths.manifest.rmdir()
+    paths.manifest.write_bytes(content)
+    assert steps(actor())[-1]["state"] == "completed"
+
+
+def test_a_damaged_line_of_the_manifest_is_told(actor, paths):
+    one = actor()
+    steps(one, until=5)
+    one.cleanup()
+    with open(paths.manifest, "a") as manifest:
+        manifest.write("damaged\n")
+    results = steps(actor())
+    assert "checkpoints.jsonl is damaged" in results[0]["notes"][0]
+    assert results[-1]["state"] == "completed"
+
+
 def test_a_trial_whose_checkpoints_are_all_damaged_begins_again(actor, paths):
     one = actor()
     steps(one, until=5)

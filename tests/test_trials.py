@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from go1_sweep import finalists, spec, trials_table
-from go1_sweep.paths import BASELINE, SweepPaths
+from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths
 from go1_sweep.protocol import Progress
 from go1_sweep.sweep.trials import Retrainings, Trials
 from go1_sweep.trials_table import TrialRecord
@@ -31,7 +31,7 @@ class Heard:
     def started(self, record: TrialRecord) -> None:
         self.events.append(("started", record.trial))
 
-    def ended(self, record: TrialRecord) -> None:
+    def ended(self, record: TrialRecord, folder: TrialPaths) -> None:
         self.events.append((record.state, record.trial))
 
     def note(self, text: str) -> None:
@@ -226,7 +226,7 @@ def test_retrainings_take_turns_have_fresh_seeds_and_are_never_stopped_early(mak
     assert len(seeds) == 10
     for record in records:
         assert again.report(record.trial, at(6, -1e9))
-    again.ended("0000-1", result("failed", at(2, None), diverged=True))
+    again.ended("0000-1", result("failed", at(2, None), why="diverged in iteration 3: so", diverged=True))
     again.ended("0000-2", result("failed", at(2, None)))
     rows = table(paths.retrained)
     assert (rows["0000-1"]["state"], rows["0000-3"]["state"], len(rows)) == ("failed", "running", 8)
@@ -237,6 +237,12 @@ def test_retrainings_take_turns_have_fresh_seeds_and_are_never_stopped_early(mak
     assert warned == ["retraining 0000-2 failed: it is left out"]
     again.interrupt()
     assert not again.report("baseline-1", at(7, 1.0))
+
+    resumed = Retrainings(sweep, paths, heard, [second, first])
+    assert [record.diverged for record in resumed.of("0000")] == [True, False], "what has failed stays so"
+    while not resumed.is_exhausted:
+        resumed.draw()
+    assert [record.trial for record in resumed.of("0000")] == [f"0000-{seed}" for seed in range(1, 5)]
 
 
 def test_a_resumed_sweep_knows_all_that_was_told_and_goes_on_with_what_was_not(make):
@@ -312,6 +318,7 @@ def test_a_trial_that_was_decided_when_the_sweep_died_is_told_when_it_is_resumed
     frozen = told(paths)[last]
     assert frozen.state.is_finished()
     assert frozen.value == (None if state in ("failed", "infeasible") else 1.0)
+    assert table(paths)[last]["state"] == state, "the table says so too"
     assert again.draw().trial == BASELINE
     assert again.draw().trial == first
     assert again.draw().trial == "0002", "it is not drawn again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from go1_sweep import protocol
 from go1_sweep.errors import BadInput, UserError
@@ -119,5 +120,7 @@ class Examination:
         if any(len(kept.episodes.get(seed, [])) != self.num_envs for seed in seeds):
             return None
         if abs(kept.max_length * kept.step_seconds - self.seconds) > kept.step_seconds:
+            return None
+        if any(steps and not Path(steps).exists() for steps in (self._job(who, seed).trajectories for seed in seeds)):
             return None
         return kept if self.versions in (None, kept.versions) else None

@@ -96,7 +96,7 @@ def export(target: Path, out: Path, wanted: Wanted, terminal: Terminal) -> None:
     with (
         _new_folder(out),
         tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
-        local_ray(scratch),
+        local_ray(scratch, "try again"),
         interrupts.raising(),  # last: Ray has a handler of its own
     ):
         # The sweep may have run on another machine: what this one has is what counts.

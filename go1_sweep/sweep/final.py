@@ -212,6 +212,7 @@ def _film_and_export(stage: Stage, players: Players, winner: Candidate, terminal
     """Write the winner's files; why there is no video, if so."""
     jobs: list[protocol.Job] = [protocol.Export(winner.policy, str(stage.folder.folder), winner.origin)]
     no_video = "none was asked for"
+    stage.folder.video.unlink(missing_ok=True)  # another winner's, where the sweep was resumed
     if video := stage.spec.video:
         path = str(stage.folder.video)
         jobs.append(protocol.Film(winner.policy, stage.seeds.judging[0], video.length, video.interval, path))

@@ -12,9 +12,17 @@ import ray
 from ray.exceptions import RayError
 
 from go1_sweep import protocol
-from go1_sweep.sweep.local_ray import Slots
+from go1_sweep.sweep.local_ray import Slots, end_with_raylet
 from go1_sweep.worker.player import Player
 from go1_sweep.worker.process import WorkerSpec
+
+
+class PlayerActor(Player):
+    """A player in a process of Ray's."""
+
+    def __init__(self, spec: WorkerSpec, log: Path) -> None:
+        end_with_raylet()
+        super().__init__(spec, log)
 
 
 class Players:
@@ -22,7 +30,7 @@ class Players:
 
     def __init__(self, slots: Slots, worker: WorkerSpec, log: Path) -> None:
         self._slots = slots
-        self._make: Any = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus)(Player)
+        self._make: Any = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus)(PlayerActor)
         self._arguments = worker, log
         self._idle: list[Any] = []
         self._running: dict[Any, tuple[Any, int]] = {}

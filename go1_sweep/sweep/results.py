@@ -43,19 +43,23 @@ def make_folder(spec: Spec) -> SweepPaths:
 
 
 def reopen(paths: SweepPaths, spec: Spec) -> None:
-    """Let a sweep go on in its folder: what it ended with before is no more, and the spec may have changed."""
+    """Let a sweep go on in its folder: its result is out of date, and the spec may have changed."""
     drop_leftovers(paths.folder)
+    paths.result.unlink(missing_ok=True)  # first: it would be that of the new spec
     write_atomically(paths.spec, spec.to_yaml())
-    paths.result.unlink(missing_ok=True)
+
+
+def packages(preflight: Preflight) -> dict[str, str]:
+    """The versions that the results depend on, the simulator's included."""
+    return {name: _version(name) for name in ("go1_sweep", "ray", "optuna")} | preflight.versions
 
 
 def write_environment(paths: SweepPaths, preflight: Preflight) -> None:
     """Record what the results depend on besides the sweep file."""
-    packages = ("go1_sweep", "ray", "optuna")
     environment = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in packages} | preflight.versions,
+        "packages": packages(preflight),
         "gpus": _printed("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"),
         "git_commit": _git_commit(),
     }

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from go1_sweep import lock, spec, status, strict_json
-from go1_sweep.errors import BadInput
+from go1_sweep.errors import BadInput, UserError
+from go1_sweep.eta import budgets_done
 from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.spec import Spec
+from go1_sweep.wording import resume_command
 from go1_sweep.yaml_file import in_yaml
 
 SAFE = ("resources.", "final.", "storage")
@@ -51,6 +53,9 @@ def earlier(wanted: Spec) -> Spec | None:
         raise BadInput(f"{what}: choose another name (--name) or move it away")
     if lock.is_held(paths.lock):
         raise runs_already(paths)
+    if any(paths.trials.glob("*")) and not (paths.study.exists() and paths.study.stat().st_size):
+        lost = f"{shown(paths.study)}, which says which parameters its trials have, is lost"
+        raise BadInput(f"{shown(paths.folder)} cannot go on: {lost}; choose another name (--name) or bring it back")
     return spec.load(paths.spec, changes={"storage": wanted.storage})
 
 
@@ -75,15 +80,25 @@ def refuse_changes(before: Spec, now: Spec) -> None:
     if changes:
         raise BadInput(
             f"{shown(now.folder)} exists already, and is another sweep:{''.join(changes)}\n"
-            f"Choose another name (--name), or go on with the one that is there: python -m go1_sweep resume "
-            f"{shown(now.folder)}"
+            f"Run it under another name, or go on with the one that is there: {resume_command(now.folder)}"
         )
 
 
 def is_done(before: Spec, now: Spec) -> bool:
     """Whether all that is wanted is there."""
-    is_finished = status.read(now.folder).phase == "finished"
+    try:
+        is_finished = status.read(now.folder).phase == "finished"
+    except UserError:  # a damaged table, which is written anew
+        return False
     return is_finished and all(path.startswith(("resources.", "storage")) for path, _, _ in _changes(before, now))
+
+
+def done_before(of: Spec) -> float:
+    """The training that the sweep's trials have had, in whole budgets, as far as its files say."""
+    try:
+        return budgets_done(status.read(of.folder).records, of)
+    except UserError:
+        return 0.0
 
 
 def other_versions(paths: SweepPaths, now: dict[str, str]) -> list[str]:

@@ -11,9 +11,8 @@ from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from sqlalchemy.exc import SQLAlchemyError
 
-from go1_sweep import interrupts, lock, protocol, trials_table
+from go1_sweep import interrupts, lock, protocol
 from go1_sweep.errors import Interrupted, NoTrialSucceeded, UserError
-from go1_sweep.eta import budgets_done
 from go1_sweep.finalists import Retrained, candidates_of, retrained
 from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.spec import Spec
@@ -39,7 +38,8 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
     """
     before = resume.earlier(spec)
     preflight = check(spec)
-    with tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch, local_ray(scratch):
+    go_on = f"go on: {resume_command(spec.folder)}"
+    with tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch, local_ray(scratch, go_on), interrupts.raising():
         slots = slots_for(preflight.spec.resources)
         resources = preflight.spec.resources.model_copy(update={"gpus": slots.gpus})
         spec = preflight.spec.model_copy(update={"resources": resources})
@@ -52,15 +52,14 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
                 return
         terminal.plan(Plan(spec, preflight.task_id, preflight.versions, slots.count, slots.gpus))
         paths = SweepPaths(spec.folder)
-        for warning in [*preflight.warnings, *resume.other_versions(paths, preflight.versions)]:
+        for warning in [*preflight.warnings, *resume.other_versions(paths, results.packages(preflight))]:
             terminal.warn(warning)
         if dry_run:
             return
         if not before:
             paths = results.make_folder(spec)
         try:
-            done = budgets_done(trials_table.read(paths), spec)
-            with lock.held(paths.lock, slots.count, done):
+            with lock.held(paths.lock, slots.count, resume.done_before(spec)):
                 if before:
                     results.reopen(paths, spec)
                 results.write_environment(paths, preflight)

@@ -14,8 +14,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import URL
 
+from go1_sweep.errors import UserError, one_line
 from go1_sweep.parameters import Value
-from go1_sweep.paths import BASELINE, SweepPaths
+from go1_sweep.paths import BASELINE, SweepPaths, shown
 from go1_sweep.patience import patiently
 from go1_sweep.protocol import Progress
 from go1_sweep.space import draw
@@ -54,7 +55,10 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._spec = spec
         self._budgets = [*spec.rungs(), spec.budget.max]
-        storage = RDBStorage(URL.create("sqlite", database=str(paths.study)).render_as_string())
+        try:
+            storage = RDBStorage(URL.create("sqlite", database=str(paths.study)).render_as_string())
+        except RuntimeError as error:  # another Optuna's
+            raise UserError(f"{shown(paths.study)} cannot be used: {one_line(error)}") from None
         direction = "maximize" if spec.early_stopping.mode == "max" else "minimize"
         self._study, self._baseline_study = (
             optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)

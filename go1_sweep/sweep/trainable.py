@@ -13,6 +13,7 @@ from ray import tune
 from go1_sweep import checkpoint, protocol
 from go1_sweep.paths import TrialPaths
 from go1_sweep.protocol import Progress
+from go1_sweep.sweep.local_ray import end_with_raylet
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
 
 LEAK_FACTOR, LEAK_BYTES = 1.5, 2 * 2**30
@@ -40,6 +41,7 @@ class TrialActor(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the first trial."""
+        end_with_raylet()
         self._worker: WorkerProcess | None = None
         self._worker_is_on: str | None = None
         """The trial that the worker trains; another than ours after Tune stopped that one."""
@@ -68,14 +70,15 @@ class TrialActor(tune.Trainable):
         Of a trial that goes on from a checkpoint, at first where that was taken: the sweep may have died before it
         heard of it, and compares the trial at a rung as it was there.
         """
-        if self._progress is None:
-            self._find_checkpoint()
-            if self._train.checkpoint:
-                return self._result("running", "")
         try:
-            message = self._iterate()
-            while message is None:
-                message = self._iterate()
+            if self._progress is None:
+                self._find_checkpoint()
+                if self._train.checkpoint:
+                    return self._result("running", "")
+            reported = self._progress.iterations if self._progress else 0
+            while (message := self._iterate()) is None:
+                if self._progress and self._progress.iterations > reported:  # published, and not reported
+                    return self._result("running", "")
         except WorkerFailed as failure:
             return self._failed(str(failure))
         except Exception as error:  # a raise would cost the actor, and Tune would not say why
@@ -100,7 +103,7 @@ class TrialActor(tune.Trainable):
         """End the worker; Tune calls this when it gives the actor up.
 
         A trial that was stopped in mid-course (the user interrupted the sweep) publishes where it stands. One that ASHA
-        stopped has done so at the rung.
+        stopped at a rung has done so there.
         """
         with contextlib.suppress(WorkerFailed):
             if self._worker_is_on == self._train.trial and not self._is_published():

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from go1_sweep import checkpoint, trials_table
-from go1_sweep.paths import BASELINE, SweepPaths, shown
+from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths, shown
 from go1_sweep.patience import POLL_SECONDS, patiently
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
@@ -32,8 +32,8 @@ class Listener(Protocol):
         """A trial has a slot."""
         ...
 
-    def ended(self, record: TrialRecord) -> None:
-        """A trial is over."""
+    def ended(self, record: TrialRecord, folder: TrialPaths) -> None:
+        """A trial is over; its files are in that folder."""
         ...
 
     def note(self, text: str) -> None:
@@ -115,7 +115,7 @@ class Trainings(ABC):
                 self._listener.noted(record, note)
             record.progress = Progress(**result["progress"])
         self._tell(record)
-        self._listener.ended(record)
+        self._listener.ended(record, self.paths.trial(trial))
         self._write()
 
     def interrupt(self) -> None:
@@ -167,14 +167,17 @@ class Trials(Trainings):
         stopping = spec.early_stopping
         self._search = Search(spec, paths, self._pause)
         self._asha = Asha(spec.rungs(), stopping.reduction_factor, stopping.mode)
+        scores = self._search.scores()
         for rung in self._asha.rungs:
-            rung.scores |= self._search.scores().get(rung.budget, {})
+            rung.scores |= scores.get(rung.budget, {})
         self.records = {record.trial: record for record in self._search.records()}
         self._waiting = [record for record in self.records.values() if record.state == "interrupted"]
         """Trials of a sweep that was resumed, which go on before others are drawn."""
         for record in self._waiting:
             newest = checkpoint.read_manifest(paths.trial(record.trial))[-1:]
             record.progress = newest[0].progress if newest else Progress()
+        if self.records:
+            self._write()  # the sweep may have died before
 
     @property
     def is_exhausted(self) -> bool:
@@ -231,7 +234,8 @@ class Retrainings(Trainings):
         super().__init__(spec, paths.retrained, listener)
         seeds = range(1, spec.final.retrain_seeds + 1)
         named = [(f"{trial.trial}-{seed}", trial.parameters) for seed in seeds for trial in trials]
-        done = {record.trial: record for record in trials_table.read(self.paths) if record.state == "completed"}
+        known = trials_table.read(self.paths)
+        done = {record.trial: record for record in known if record.state in ("completed", "failed", "infeasible")}
         self.records |= {name: done[name] for name, _ in named if name in done}
         self._waiting = [
             TrialRecord(name, dict(parameters), training_seed(spec.search.seed, f"retrain/{name}"))
@@ -245,8 +249,9 @@ class Retrainings(Trainings):
         return self.is_interrupted or not self._waiting
 
     def of(self, trial: str) -> list[TrialRecord]:
-        """The retrainings of a trial."""
-        return [record for name, record in self.records.items() if name.rpartition("-")[0] == trial]
+        """The retrainings of a trial, by the number of their seed."""
+        numbers = {name: int(name.rpartition("-")[2]) for name in self.records if name.rpartition("-")[0] == trial}
+        return [self.records[name] for name in sorted(numbers, key=lambda name: numbers[name])]
 
     def _next(self) -> TrialRecord:
         return self._waiting.pop(0)

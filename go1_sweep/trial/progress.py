@@ -111,7 +111,7 @@ class TrialLog:
         """
         self._pause = pause
         self._table = _Table(paths.logs, begin.iterations, pause)
-        _drop_lines(paths.progress, begin.iterations)
+        patiently(lambda: _drop_lines(paths.progress, begin.iterations), pause)
         self._progress_file = open(paths.progress, "a", encoding="utf-8")  # noqa: SIM115
         self._metric = metric
         recent = [float(row[metric]) for row in self._table.kept if row.get(metric)]

@@ -96,7 +96,9 @@ class _Training:
             traceback.print_exc()
             if is_out_of_memory(error):
                 return _Over("infeasible", f"out of memory: {one_line(error)}")
-            return _Over("failed", one_line(error), diverged=is_nan(error))
+            if is_nan(error):
+                return _Over("failed", f"diverged: {one_line(error)}", diverged=True)
+            return _Over("failed", one_line(error))
 
     def close_logs(self) -> None:
         """Complete the trial's files."""
@@ -134,7 +136,7 @@ class _Training:
         if start:
             resume(simulator, self._runner, config.task_id, start)
             self._write_config(resolved)  # only now: a checkpoint that is refused leaves its run as it was
-        checkpoint.drop_later(self._paths, self._begin)
+        patiently(lambda: checkpoint.drop_later(self._paths, self._begin), self._pause)
         self._writer = ScalarWriter(self._paths.folder, self._begin.iterations)
         self._log = TrialLog(self._paths, request.metric, request.window, self._begin, self._pause)
         self._divergence = Divergence(self._log.kept)
