@@ -57,9 +57,11 @@ def candidates_of(
     """
     found = []
     for record in finalists(records, spec.final.finalists, spec.early_stopping.mode):
-        published = checkpoint.intact(paths.trial(record.trial), warn)
-        for each, roles in _last_and_best(published, spec.early_stopping.mode):
-            found.append(_candidate(spec, paths, record, each, roles))
+        folder = paths.trial(record.trial)
+        intact = checkpoint.intact(folder, warn)
+        for each, roles in _last_and_best(checkpoint.read_manifest(folder), spec.early_stopping.mode):
+            if each in intact:
+                found.append(_candidate(spec, paths, record, each, roles))
     return found
 
 

@@ -14,7 +14,16 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"
 
 DRIVER_ONLY = {"ray", "optuna", "wandb", "sqlalchemy"}
 WORKER_ONLY = {"torch", "rsl_rl", "mjlab", "mujoco", "warp", "tensordict", "isaaclab"}
-SHARED = ("protocol.py", "protocol_jobs.py", "paths.py", "errors.py", "checkpoint.py", "exam.py")
+SHARED = (
+    "protocol.py",
+    "protocol_jobs.py",
+    "paths.py",
+    "errors.py",
+    "checkpoint.py",
+    "patience.py",
+    "strict_json.py",
+    "exam.py",
+)
 
 
 def imports(module: str) -> set[str]:
@@ -67,4 +76,4 @@ def test_what_both_sides_share_needs_the_standard_library_alone(module):
     import sys
 
     assert packages(module) <= set(sys.stdlib_module_names) | {"go1_sweep"}
-    assert all(name.startswith(("errors", "paths", "protocol")) for name in ours(module))
+    assert all(name.startswith(("errors", "paths", "protocol", "strict_json")) for name in ours(module))

@@ -244,7 +244,7 @@ def test_where_no_policy_can_be_played_the_sweep_fails_and_says_how_to_go_on(swe
     code, _, err = failing.run()
     assert code == 1
     assert "killed by signal 11 (SIGSEGV)" in err
-    assert f"python -m go1_sweep export {failing.folder} --out DIR" in err
+    assert f"python -m go1_sweep resume {failing.folder}" in err
     assert "Traceback" not in err
     result = json.loads((failing.folder / "result.json").read_text())
     assert result["winner"] is None
@@ -260,7 +260,7 @@ def test_a_sweep_that_is_interrupted_in_its_final_stage_is_brought_to_its_end_by
     command.process.send_signal(signal.SIGTERM)
     code, _, err = command.finish()
     assert code == 130
-    assert f"python -m go1_sweep export {interrupted.folder} --out DIR" in err
+    assert f"python -m go1_sweep resume {interrupted.folder}" in err
     assert json.loads((interrupted.folder / "result.json").read_text())["phase"] == "interrupted"
     config = SweepPaths(interrupted.folder).trial("0000").config
     config.write_text(config.read_text().replace("env.play_fault: hang", "env.play_fault: ''"))
