@@ -250,6 +250,7 @@ def test_a_film_is_drawn_with_cameras_alone(python, trained, tmp_path):
 
 def test_a_worker_that_kit_ends_with_status_0_in_mid_training_has_failed(python, tmp_path, monkeypatch):
     monkeypatch.setattr(trainable.ray, "get_gpu_ids", list)
+    monkeypatch.setattr(trainable, "end_with_raylet", lambda: None)
     monkeypatch.setenv("GO1_SWEEP_STUB_KIT_CLOSES_AFTER", "12")
     actor = object.__new__(trainable.TrialActor)
     spec = WorkerSpec("isaaclab", str(python), "cpu", 1, 60)

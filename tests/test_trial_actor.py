@@ -24,6 +24,7 @@ Make = Callable[..., TrialActor]
 def actor(tmp_path, monkeypatch) -> Iterator[Make]:
     """Makes actors of the one trial ``a``: each is what a resumed sweep would start."""
     monkeypatch.setattr(trainable.ray, "get_gpu_ids", list)
+    monkeypatch.setattr(trainable, "end_with_raylet", lambda: None)
     made: list[TrialActor] = []
 
     def make(

@@ -277,6 +277,16 @@ def test_a_stopped_trial_has_as_many_tensorboard_steps_as_rows(talk, tmp_path):
     assert not (tmp_path / "a" / "git").exists()
 
 
+def test_a_worker_whose_guardian_is_killed_ends_too(talk, tmp_path):
+    it = talk()
+    it.begin(request(tmp_path, parameters={"env.step_seconds": 0.05}, budget_max=1000))
+    (guardian,) = [child for child in psutil.Process(it.worker._process.pid).children() if child.name() == "python"]
+    guardian.kill()
+    with pytest.raises(WorkerFailed, match="SIGKILL"):
+        while isinstance(it.receive(), protocol.Report):
+            it.worker.send(protocol.Continue("a"))
+
+
 def test_killed_by_a_signal_is_said_by_its_name(talk, tmp_path):
     killed = talk()
     os.kill(killed.worker._process.pid, signal.SIGKILL)
@@ -286,6 +296,7 @@ def test_killed_by_a_signal_is_said_by_its_name(talk, tmp_path):
 
 def test_a_worker_that_has_had_its_trials_is_replaced(tmp_path, monkeypatch):
     monkeypatch.setattr(trainable.ray, "get_gpu_ids", list)
+    monkeypatch.setattr(trainable, "end_with_raylet", lambda: None)
 
     def config(trial: str, max_trials: int | None) -> dict[str, Any]:
         spec = WorkerSpec("fake", None, "cpu", 1, 60, max_trials=max_trials)

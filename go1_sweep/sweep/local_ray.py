@@ -6,10 +6,6 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
-import sys
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +14,11 @@ import ray
 
 from go1_sweep.errors import BadInput, UserError
 from go1_sweep.spec import ResourcesSpec, SimulatorSpec
+from go1_sweep.sweep.ray_watch import Watch, kill_all
 from go1_sweep.worker.process import WorkerSpec
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 """A sweep puts next to nothing into Ray's object store; the default takes 30% of the memory."""
-
-LOOK_SECONDS = 1.0
-"""How often processes look after each other."""
-PATIENCE_SECONDS = 15.0
-"""How long a driver whose Ray has died may take to notice."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,7 @@ def local_ray(scratch: str, then: str) -> Iterator[None]:
     # What Ray and Tune log of a lost actor names things that are in none of our files; we say it ourselves.
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    watch = _Watch(token, then)
+    watch = Watch(token, then)
     watch.start()
     try:
         yield
@@ -79,77 +71,9 @@ def local_ray(scratch: str, then: str) -> Iterator[None]:
         watch.work_is_over.set()
         ray.shutdown()
         watch.ray_is_over.set()
-        _kill_all(token)
+        kill_all(token)
     if watch.dead:
         raise UserError(watch.problem())
-
-
-def end_with_raylet() -> None:
-    """Let an actor's process end with the raylet that started it: Ray would wait for the call that runs to return."""
-    raylet = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == raylet:
-            time.sleep(LOOK_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-class _Watch(threading.Thread):
-    """Interrupts the main thread when a process dies that Ray cannot do without.
-
-    Attributes:
-        dead: the names of those that died.
-        work_is_over: nobody needs Ray any more.
-        ray_is_over: it has been shut down.
-    """
-
-    def __init__(self, token: Path, then: str) -> None:
-        super().__init__(daemon=True)
-        self._token = token
-        self._then = then
-        self._vital = {pid: name for pid, name in _processes(token) if name in ("raylet", "gcs_server")}
-        self.dead: list[str] = []
-        self.work_is_over = threading.Event()
-        self.ray_is_over = threading.Event()
-
-    def problem(self) -> str:
-        """What happened, for the user."""
-        return f"Ray has ended: its {self.dead[0]} died; {self._then}"
-
-    def run(self) -> None:
-        """Look again and again."""
-        while not self.work_is_over.wait(LOOK_SECONDS):
-            alive = dict(_processes(self._token))
-            self.dead += [name for pid, name in self._vital.items() if pid not in alive]
-            if self.dead:
-                self._interrupt()  # asks for an end in good order, which may need Ray
-                if not self.work_is_over.wait(LOOK_SECONDS):
-                    self._interrupt()
-                if not self.ray_is_over.wait(PATIENCE_SECONDS):  # the main thread waits for the dead
-                    _kill_all(self._token)
-                    print(f"error: {self.problem()}", file=sys.stderr, flush=True)
-                    os._exit(UserError.exit_code)
-
-    def _interrupt(self) -> None:
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-
-def _kill_all(token: Path) -> None:
-    """End what is left of our Ray: its agents outlive a raylet that was killed."""
-    for pid, _ in _processes(token):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _processes(token: Path) -> Iterator[tuple[int, str]]:
-    """Number and name of the processes that hold the token's path but for this one: those of our Ray alone do."""
-    mark = f"RAY_AUTH_TOKEN_PATH={token}\0".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has just ended, is a zombie, or another user's
-            if int(folder.name) != os.getpid() and mark in (folder / "environ").read_bytes():
-                yield int(folder.name), (folder / "comm").read_text().strip()
 
 
 def slots_for(wanted: ResourcesSpec) -> Slots:

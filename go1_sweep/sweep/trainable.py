@@ -13,7 +13,7 @@ from ray import tune
 from go1_sweep import checkpoint, protocol
 from go1_sweep.paths import TrialPaths
 from go1_sweep.protocol import Progress
-from go1_sweep.sweep.local_ray import end_with_raylet
+from go1_sweep.sweep.ray_watch import end_with_raylet
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
 
 LEAK_FACTOR, LEAK_BYTES = 1.5, 2 * 2**30

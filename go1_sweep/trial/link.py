@@ -20,9 +20,11 @@ def guard(incoming: int, outgoing: int) -> None:
     """Fork a guardian that kills the whole process group when the other side closes its pipe.
 
     It sees that also when the worker hangs inside C code or is dead already, and it reaches what the worker
-    started. To be called before anything heavy is imported: a fork copies all of it.
+    started. A worker whose guardian was killed ends too. To be called before anything heavy is imported: a fork copies
+    all of it.
     """
-    if os.fork():
+    if guardian := os.fork():
+        threading.Thread(target=_end_with, args=(guardian,), name="guardian", daemon=True).start()
         os.set_inheritable(incoming, False)  # what the worker starts shall not hold the pipes open
         os.set_inheritable(outgoing, False)
         return
@@ -30,6 +32,11 @@ def guard(incoming: int, outgoing: int) -> None:
     hang_up = select.poll()
     hang_up.register(incoming, 0)  # nothing is read: only the end of the pipe is awaited
     hang_up.poll()
+    _end_process_group()
+
+
+def _end_with(guardian: int) -> None:
+    os.waitpid(guardian, 0)
     _end_process_group()
 
 

@@ -175,7 +175,7 @@ class Chaos:
             self.over = now
 
     def _kill_worker(self, command: Command) -> bool:
-        return self._kill(command, lambda process: "go1_sweep.trial" in process.cmdline())
+        return self._kill(command, _is_worker)
 
     def _kill_actor(self, command: Command) -> bool:
         return self._kill(command, lambda process: process.name().startswith("ray::TrialActor"))
@@ -189,14 +189,7 @@ class Chaos:
         return True
 
     def _hang_worker(self, command: Command) -> bool:
-        """The worker, but not the guardian that it has forked: with both stopped there is nobody who could act."""
-
-        def is_one(process: psutil.Process) -> bool:
-            parent = process.parent()
-            is_guardian = parent is not None and "go1_sweep.trial" in parent.cmdline()
-            return "go1_sweep.trial" in process.cmdline() and not is_guardian
-
-        return self._kill(command, is_one, signal.SIGSTOP)
+        return self._kill(command, _is_worker, signal.SIGSTOP)
 
     def _kill(self, command: Command, is_one: Callable[[psutil.Process], bool], number: int = signal.SIGKILL) -> bool:
         found = []
@@ -256,6 +249,13 @@ class Chaos:
         time.sleep(3)
         filler.unlink()
         return True
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    """Not its guardian, a fork of it: with that gone as well there is nobody who could act."""
+    parent = process.parent()
+    is_guardian = parent is not None and "go1_sweep.trial" in parent.cmdline()
+    return "go1_sweep.trial" in process.cmdline() and not is_guardian
 
 
 def logs(sweep: Sweep, trial: str) -> list[dict[str, str]]:
