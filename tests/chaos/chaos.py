@@ -178,7 +178,8 @@ class Chaos:
         return self._kill(command, _is_worker)
 
     def _kill_actor(self, command: Command) -> bool:
-        return self._kill(command, lambda process: process.name().startswith("ray::TrialActor"))
+        names = ("ray::TrialActor", "ray::ResourceTrainable")  # at rest, and in a call
+        return self._kill(command, lambda process: process.name().startswith(names))
 
     def _kill_raylet(self, command: Command) -> bool:
         return self._kill(command, lambda process: process.name() == "raylet")
