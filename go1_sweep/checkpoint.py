@@ -109,10 +109,10 @@ def intact(paths: TrialPaths, warn: Callable[[str], None]) -> list[Published]:
     Raises:
         OSError: the manifest cannot be read.
     """
-    found = []
-    if any(_published(line) is None for line in _lines(paths)):
+    found, entries = [], [_published(line) for line in _lines(paths)]
+    if None in entries:
         warn(f"{shown(paths.manifest)} is damaged: what it does not say any more is left out")
-    for entry in read_manifest(paths):
+    for entry in filter(None, entries):
         file = paths.folder / entry.file
         if sha256(file) == entry.sha256:
             found.append(entry)
