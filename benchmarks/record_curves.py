@@ -1,7 +1,7 @@
 """Learning curves of real trainings: which parameter matters, and what a search is compared on.
 
 Two designs. ``alone``: each parameter by itself over its range, all others as the task has them. ``joint``: all at
-once, drawn at random as `search_spaces/flat.yaml` draws them. A warm worker per GPU takes one training after the
+once, spread evenly over the space of `search_spaces/flat.yaml`. A warm worker per GPU takes one training after the
 other; each ends after so many seconds of training (or earlier, where it diverges or runs out of memory); in the joint
 design more envs than 4096 have more of them, so that all come as far in iterations. The file has one JSON line a
 training and grows by it; a second run goes on where the first one stopped.
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.samplers import RandomSampler
+from optuna.samplers import QMCSampler
 
 from go1_sweep import protocol, spec
 from go1_sweep.evaluation import figures
@@ -109,8 +109,12 @@ def wanted(options: argparse.Namespace) -> Iterator[tuple[dict[str, Any], int]]:
     space = dict(spec.load(Path("search_spaces/flat.yaml")).space)
     if options.simulator == "fake":
         space["num_envs"] = type(space["num_envs"])(Choice((8, 16, 32)), {})
-    study = optuna.create_study(sampler=RandomSampler(seed=0))
-    drawn = [draw(space, study.ask()) for _ in range(options.trainings)]
+    # Quasi-random: so few points would leave holes if they were drawn at random.
+    study, drawn = optuna.create_study(sampler=QMCSampler(seed=0, warn_independent_sampling=False)), []
+    for _ in range(options.trainings):
+        trial = study.ask()
+        drawn.append(draw(space, trial))
+        study.tell(trial, 0.0)
     yield from ((parameters, seed) for seed, parameters in itertools.product(range(1, options.seeds + 1), drawn))
 
 

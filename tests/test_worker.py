@@ -117,6 +117,24 @@ def test_the_score_is_the_mean_over_the_window_and_the_progress_adds_up(talk, tm
     assert float(rows(tmp_path / "a")[-1]["train_seconds"]) == pytest.approx(ended.progress.train_seconds, abs=1e-5)
 
 
+def test_after_a_resume_the_score_stays_until_each_env_has_begun_an_episode_of_its_own(talk, tmp_path):
+    """rsl_rl begins with episodes cut short, whose returns say nothing of the policy."""
+    worker, parameters = talk(), {"env.episode_steps": 32}  # 8 steps an iteration: the fourth ends the last cut one
+    before = worker.train(request(tmp_path, budget_max=12, window=3, parameters=parameters)).progress.score
+    newest = str(TrialPaths(tmp_path / "a").checkpoints()[-1])
+
+    worker.begin(request(tmp_path, budget_max=20, window=3, parameters=parameters, checkpoint=newest))
+    scores = []
+    while isinstance(message := worker.receive(), protocol.Report):
+        scores.append(message.progress.score)
+        worker.worker.send(protocol.Continue("a"))
+
+    rewards = [float(row["mean_reward"]) for row in rows(tmp_path / "a")]
+    assert scores[:3] == [before] * 3 != [pytest.approx(reward) for reward in rewards[12:15]]
+    assert scores[3:6] == [pytest.approx(sum(rewards[15:end]) / (end - 15)) for end in (16, 17, 18)]
+    assert scores[-1] == pytest.approx(sum(rewards[-3:]) / 3)
+
+
 def test_config_yaml_is_safe_yaml_with_the_seed_the_parameters_and_the_resolved_configuration(talk, tmp_path):
     talk().train(request(tmp_path, budget_max=1, parameters={"learning_rate": 2e-3}))
     config = yaml.safe_load(TrialPaths(tmp_path / "a").config.read_text())

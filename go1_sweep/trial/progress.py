@@ -99,7 +99,15 @@ class ScalarWriter:
 class TrialLog:
     """Turns each iteration's scalars into a row, a score and the trial's progress."""
 
-    def __init__(self, paths: TrialPaths, metric: str, window: int, begin: Progress, pause: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        paths: TrialPaths,
+        metric: str,
+        window: int,
+        begin: Progress,
+        cut_iterations: int,
+        pause: Callable[[], None],
+    ) -> None:
         """Open the files; what they say of later than ``begin`` is dropped.
 
         Args:
@@ -107,6 +115,8 @@ class TrialLog:
             metric: that the score averages; empty: no score.
             window: over so many iterations.
             begin: where the training stands.
+            cut_iterations: in so many at first, rsl_rl has begun all episodes in the middle. What they return says
+                nothing of the policy; a score that is there already stays.
             pause: see ``patiently``.
         """
         self._pause = pause
@@ -114,7 +124,9 @@ class TrialLog:
         patiently(lambda: _drop_lines(paths.progress, begin.iterations), pause)
         self._progress_file = open(paths.progress, "a", encoding="utf-8")  # noqa: SIM115
         self._metric = metric
-        recent = [float(row[metric]) for row in self._table.kept if row.get(metric)]
+        self._cut_until = 0 if begin.score is None else begin.iterations + cut_iterations
+        whole = [] if self._cut_until > begin.iterations else self._table.kept
+        recent = [float(row[metric]) for row in whole if row.get(metric)]
         self._recent: collections.deque[float] = collections.deque(recent, maxlen=window)
         self.kept = self._table.kept
         """What ``logs.csv`` had up to ``begin``."""
@@ -140,16 +152,17 @@ class TrialLog:
         row |= {} if kl is None else {"kl": kl}
         broken = [name for name, value in row.items() if not math.isfinite(value)]
         row = {name: value for name, value in row.items() if math.isfinite(value)}
-        if self._metric in row:
+        iteration = self.progress.iterations + 1
+        if self._metric in row and iteration > self._cut_until:
             self._recent.append(row[self._metric])
         self.progress = Progress(
-            iterations=self.progress.iterations + 1,
+            iterations=iteration,
             env_steps=self.progress.env_steps + env_steps,
             train_seconds=self.progress.train_seconds + seconds,
-            score=sum(self._recent) / len(self._recent) if self._recent else None,
+            score=sum(self._recent) / len(self._recent) if self._recent else self.progress.score,
         )
         row |= {
-            "iteration": self.progress.iterations,
+            "iteration": iteration,
             "env_steps": self.progress.env_steps,
             "train_seconds": round(self.progress.train_seconds, 6),
             "steps_per_second": round(env_steps / max(seconds, 1e-9), 1),

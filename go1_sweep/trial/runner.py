@@ -44,6 +44,11 @@ class Runner(ABC):
     def actor(self) -> Actor:
         """The policy that is trained."""
 
+    @property
+    def cut_iterations(self) -> int:
+        """Of ``learn``: at the end of so many an env may still be in the episode that it began in the middle."""
+        return (int(self.rsl_rl.env.max_episode_length) - 1) // self.rsl_rl.cfg["num_steps_per_env"]
+
     def learn(self, iterations: int, writer: ScalarWriter, around_log: AroundLog) -> None:
         """Train for so many iterations more; rsl_rl saves nothing: it would write in place, and we publish instead."""
         self.rsl_rl.save = lambda *args, **kwargs: None

@@ -138,7 +138,8 @@ class _Training:
             self._write_config(resolved)  # only now: a checkpoint that is refused leaves its run as it was
         patiently(lambda: checkpoint.drop_later(self._paths, self._begin), self._pause)
         self._writer = ScalarWriter(self._paths.folder, self._begin.iterations)
-        self._log = TrialLog(self._paths, request.metric, request.window, self._begin, self._pause)
+        cut = self._runner.cut_iterations
+        self._log = TrialLog(self._paths, request.metric, request.window, self._begin, cut, self._pause)
         self._divergence = Divergence(self._log.kept)
 
     def _resolved(self, config: TaskConfig) -> dict[str, Any]:
