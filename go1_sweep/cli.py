@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from go1_sweep import __version__
+from go1_sweep import __version__, interrupts
 from go1_sweep.errors import BadInput, Interrupted, UserError, did_you_mean
 
 
@@ -27,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done; 1 the work failed; 2 bad input; 3 no trial succeeded; 130 interrupted.
     """
     try:
-        options = _parse(list(sys.argv[1:] if arguments is None else arguments))
-        options.command(options)
+        with interrupts.raising():
+            options = _parse(list(sys.argv[1:] if arguments is None else arguments))
+            options.command(options)
     except UserError as error:
         print(f"{'go1_sweep' if isinstance(error, Interrupted) else 'error'}: {error}", file=sys.stderr)
         return error.exit_code

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
+"""A terminal that hangs up (a dropped ssh) counts as a first one, unless ``nohup`` began us; never as a second:
+kernel and shell both tell of it.
+"""
 
 
 @contextlib.contextmanager
 def twice(stop: Callable[[], None], say: Callable[[], None]) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) calls both; the second raises ``KeyboardInterrupt``.
-
-    A terminal that hangs up (a dropped ssh) counts as a first one, unless ``nohup`` began us; never as a
-    second: kernel and shell both tell of it.
 
     Args:
         stop: called by the handler.
@@ -30,23 +30,30 @@ def twice(stop: Callable[[], None], say: Callable[[], None]) -> Iterator[None]:
         stop()  # before anything is said: who reads it may answer with the second
         threading.Thread(target=say, daemon=True).start()
 
-    is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    with _handled_by(first, NUMBERS if is_nohup else (*NUMBERS, signal.SIGHUP)):
+    with _handled_by(first):
         yield
 
 
 @contextlib.contextmanager
 def raising() -> Iterator[None]:
     """Ctrl-C and SIGTERM raise ``KeyboardInterrupt``: both, also where a shell began us with Ctrl-C ignored (``&``)."""
-    with _handled_by(signal.default_int_handler):
+
+    def end(signum: int, frame: Any) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    with _handled_by(end):
         yield
 
 
 @contextlib.contextmanager
-def _handled_by(handler: Callable[[int, Any], None], numbers: Iterable[signal.Signals] = NUMBERS) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in numbers}
+def _handled_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in NUMBERS}
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, handler)
     try:
         yield
     finally:
         for number, former in before.items():
-            signal.signal(number, former)
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, former)

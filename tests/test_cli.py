@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from go1_sweep import cli, errors, simulators, spec
+from go1_sweep import cli, doctor, errors, simulators, spec
 from go1_sweep.sweep import preflight
 from go1_sweep.worker import lookup
 
@@ -163,3 +164,14 @@ def test_every_simulator_that_can_be_named_can_be_loaded_or_says_how_to_install_
     assert entry.install.startswith(("pip install", "https://"))
     if lookup.importlib.util.find_spec(entry.requires):
         assert simulators.load(name).name == name
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_at_any_moment_ends_a_command_with_130(monkeypatch, capsys, number):
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+    monkeypatch.setattr(doctor, "examine", lambda *arguments: signal.raise_signal(number))
+    try:
+        assert cli.main(["doctor"]) == 130
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert capsys.readouterr().err == "go1_sweep: interrupted\n"

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from go1_sweep import checkpoint, finalists, interrupts, protocol
+from go1_sweep import checkpoint, finalists, protocol
 from go1_sweep.errors import BadInput, UserError
 from go1_sweep.evaluation import evaluation_of
 from go1_sweep.finalists import Trained
@@ -120,7 +120,7 @@ def _play(file: Path, wanted: Wanted, terminal: Terminal) -> None:
         spec = dataclasses.replace(spec, stall_timeout=math.inf)  # who watches sees whether it hangs
     seed = wanted.seed if wanted.seed is not None else finalists.evaluation_seeds(0, 1, [trained.seed])[0]
     paths = folders.new_play(file)
-    with contextlib.closing(Player(spec, paths.log, gl=gl_of(wanted.gui))) as player, interrupts.raising():
+    with contextlib.closing(Player(spec, paths.log, gl=gl_of(wanted.gui))) as player:
         _start(player, spec, file, seed, wanted, terminal)
         no_video = ""
         if not wanted.gui:

@@ -59,7 +59,6 @@ def train(wanted: Wanted, console: Console) -> None:
         spec = worker_spec(simulator, simulator_spec(simulator, wanted.python, wanted.physics), wanted.device)
         with (
             tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
-            interrupts.raising(),
             contextlib.ExitStack() as workers,
         ):
             start = working(spec, Path(scratch, "worker.log"), gl=gl_of(wanted.gui))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from go1_sweep import checkpoint, exam, finalists, interrupts, spec, status
+from go1_sweep import checkpoint, exam, finalists, spec, status
 from go1_sweep.errors import BadInput, Interrupted, UserError
 from go1_sweep.finalists import Candidate, Seeds
 from go1_sweep.paths import PolicyPaths, SweepPaths, TrialPaths, shown
@@ -97,7 +97,6 @@ def export(target: Path, out: Path, wanted: Wanted, terminal: Terminal) -> None:
         _new_folder(out),
         tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
         local_ray(scratch, "try again"),
-        interrupts.raising(),  # last: Ray has a handler of its own
     ):
         # The sweep may have run on another machine: what this one has is what counts.
         stall_timeout = (source.spec.resources if source.spec else ResourcesSpec()).stall_timeout

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ def local_ray(scratch: str, then: str) -> Iterator[None]:
         file.write(secrets.token_hex(32))
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
     os.environ.pop("RAY_AUTH_TOKEN", None)  # it would be taken instead
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     ray.init(
         address="local",
         include_dashboard=False,
@@ -57,6 +59,7 @@ def local_ray(scratch: str, then: str) -> Iterator[None]:
         object_store_memory=OBJECT_STORE_BYTES,
         runtime_env={"env_vars": {"TMPDIR": scratch}},
     )
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put in one of its own
     # What Ray and Tune log of a lost actor names things that are in none of our files; we say it ourselves.
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -39,7 +39,7 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
     before = resume.earlier(spec)
     preflight = check(spec)
     go_on = f"go on: {resume_command(spec.folder)}"
-    with tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch, local_ray(scratch, go_on), interrupts.raising():
+    with tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch, local_ray(scratch, go_on):
         slots = slots_for(preflight.spec.resources)
         resources = preflight.spec.resources.model_copy(update={"gpus": slots.gpus})
         spec = preflight.spec.model_copy(update={"resources": resources})
@@ -92,14 +92,13 @@ def _run(
         ended, phase = NoTrialSucceeded(f"no trial succeeded; see {where}"), "failed"
     else:
         try:
-            with interrupts.raising():
-                candidates = candidates_of(spec, paths, records, terminal.note)
-                stage = final.stage_of(spec, paths, records, slots, versions)
-                outcome = final.run(stage, candidates, terminal)
-                if spec.final.retrain_seeds and outcome.beside:
-                    both = [trials.records[each.trial] for each in (outcome.winner, outcome.beside)]
-                    ours, theirs = _train_again(spec, paths, both, slots, terminal, scratch)
-                    outcome = final.judge_parameters(stage, outcome, ours, theirs, terminal)
+            candidates = candidates_of(spec, paths, records, terminal.note)
+            stage = final.stage_of(spec, paths, records, slots, versions)
+            outcome = final.run(stage, candidates, terminal)
+            if spec.final.retrain_seeds and outcome.beside:
+                both = [trials.records[each.trial] for each in (outcome.winner, outcome.beside)]
+                ours, theirs = _train_again(spec, paths, both, slots, terminal, scratch)
+                outcome = final.judge_parameters(stage, outcome, ours, theirs, terminal)
         except KeyboardInterrupt:
             ended, phase = Interrupted(f"interrupted in the final stage; go on: {go_on}"), "interrupted"
         except UserError as error:
