@@ -26,6 +26,8 @@ import psutil
 import pytest
 import yaml
 
+from go1_sweep.paths import SweepPaths, TrialPaths
+
 MARK = "GO1_SWEEP_TEST"
 
 
@@ -58,6 +60,29 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
             if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 running.append(process)
     return running
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; none where there is no such file."""
+    if not file.exists():
+        return []
+    with open(file, newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def logs(run: Path) -> list[dict[str, str]]:
+    """The rows of the ``logs.csv`` in a folder."""
+    return table(TrialPaths(run).logs)
+
+
+def iterations(run: Path) -> list[int]:
+    """Those in the ``logs.csv`` of a folder."""
+    return [int(row["iteration"]) for row in logs(run)]
+
+
+def by_trial(paths: SweepPaths) -> dict[str, dict[str, str]]:
+    """The rows of ``trials.csv`` by trial."""
+    return {row["trial"]: row for row in table(paths.trials_table)}
 
 
 @dataclass
@@ -95,8 +120,15 @@ class Sweep:
 
     def trials(self) -> dict[str, dict[str, str]]:
         """The rows of ``trials.csv`` by trial."""
-        with open(self.folder / "trials.csv", newline="") as file:
-            return {row["trial"]: row for row in csv.DictReader(file)}
+        return by_trial(SweepPaths(self.folder))
+
+    def logs(self, trial: str) -> list[dict[str, str]]:
+        """The rows of the trial's ``logs.csv``."""
+        return logs(SweepPaths(self.folder).trial(trial).folder)
+
+    def iterations(self, trial: str) -> list[int]:
+        """Those in the trial's ``logs.csv``."""
+        return iterations(SweepPaths(self.folder).trial(trial).folder)
 
 
 def start(*arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Command:

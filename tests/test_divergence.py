@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pytest
+from conftest import table
 
 from go1_sweep.trial.divergence import Divergence
 
@@ -30,8 +30,8 @@ def test_growth_by_a_tenth_in_each_iteration_is_noticed():
 
 @pytest.mark.parametrize("run", ["train_flat_h200", "train_rough_h200"])
 def test_the_rewards_of_a_real_training_are_never_taken_for_one(run):
-    with open(ROOT / "benchmarks" / "results" / run / "curve.csv", newline="") as file:
-        rewards = [float(row["mean_reward"]) for row in csv.DictReader(file)]
+    curve = table(ROOT / "benchmarks" / "results" / run / "curve.csv")
+    rewards = [float(row["mean_reward"]) for row in curve]
     assert len(rewards) > 80
     assert first_problem(rewards) == (0, "")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -91,9 +90,8 @@ def test_whoever_is_killed_takes_the_whole_process_tree_along(sweep, victim):
     states = {trial: (row["state"], row["why"]) for trial, row in running.trials().items()}
     assert {state for state, _ in states.values()} == {"completed"}
     assert "trial 0000: its actor died (killed, or its host went down): it goes on in another one" in out
-    with open(running.folder / "trials" / "0000" / "logs.csv") as file:
-        rows = [int(row["iteration"]) for row in csv.DictReader(file)]
-    assert rows == list(range(1, len(rows) + 1)), "each once"
+    iterations = running.iterations("0000")
+    assert iterations == list(range(1, len(iterations) + 1)), "each once"
 
 
 def test_an_interrupted_sweep_lets_each_trial_end_its_iteration_and_says_so(sweep):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import signal
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Sweep, start, wait_for, write_sweep
+from conftest import Sweep, start, table, wait_for, write_sweep
 
 from go1_sweep import evaluation
 from go1_sweep.paths import PolicyPaths, SweepPaths
@@ -61,8 +60,7 @@ def test_the_winner_is_the_best_of_the_selection_and_is_judged_beside_the_baseli
 
 def test_selection_and_judgement_have_seeds_of_their_own_and_none_of_training(ended):
     paths, _ = ended
-    with open(paths.trials_table, newline="") as file:
-        trained = {int(row["seed"]) for row in csv.DictReader(file)}
+    trained = {int(row["seed"]) for row in table(paths.trials_table)}
     judged = json.loads(paths.best.evaluation.read_text())
 
     def seeds(*evaluations: dict[str, Any]) -> set[int]:
@@ -197,10 +195,8 @@ def test_with_retrain_seeds_the_verdict_is_about_the_parameters(sweep):
     assert verdict["sentence"] in out
     names = [f"{trial}-{seed}" for trial in ("0000", "baseline") for seed in range(1, 5)]
     assert [each["trial"] for each in judged["retrained"]] == names
-    with open(paths.retrained.trials_table, newline="") as file:
-        rows = list(csv.DictReader(file))
-    with open(paths.trials_table, newline="") as file:
-        trained = {row["seed"] for row in csv.DictReader(file)}
+    rows = table(paths.retrained.trials_table)
+    trained = {row["seed"] for row in table(paths.trials_table)}
     assert {row["state"] for row in rows} == {"completed"}
     assert result["seconds"]["retrain"] == pytest.approx(sum(float(row["train_seconds"]) for row in rows), abs=0.01)
     assert len({row["seed"] for row in rows} | trained) == 8 + 2

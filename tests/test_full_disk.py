@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 import subprocess
 import threading
@@ -72,11 +71,6 @@ def waiting(sweep: Sweep, disk: Path) -> tuple[Command, list[str], Path]:
     return command, lines, filler
 
 
-def logged(sweep: Sweep, trial: str) -> list[int]:
-    with open(sweep.folder / "trials" / trial / "logs.csv") as file:
-        return [int(row["iteration"]) for row in csv.DictReader(file)]
-
-
 def test_a_sweep_waits_for_room_and_goes_on_as_if_nothing_had_been(small_disk):
     sweep = small_sweep(small_disk)
     command, lines, filler = waiting(sweep, small_disk)
@@ -91,7 +85,7 @@ def test_a_sweep_waits_for_room_and_goes_on_as_if_nothing_had_been(small_disk):
     assert "Traceback" not in command.process.stderr.read()
     assert {row["state"] for row in sweep.trials().values()} == {"completed"}
     for trial in ("0000", "0001", "0002"):
-        assert logged(sweep, trial) == list(range(1, 26))
+        assert sweep.iterations(trial) == list(range(1, 26))
         paths = TrialPaths(sweep.folder / "trials" / trial)
         assert checkpoint.intact(paths, pytest.fail) == checkpoint.read_manifest(paths)
         assert not list(paths.folder.glob(".*.tmp"))
@@ -111,7 +105,7 @@ def test_a_sweep_that_waits_for_room_can_be_ended_and_resumed(small_disk):
     code, _, err = start("resume", str(sweep.folder)).finish()
     assert code == 0, err
     assert {row["state"] for row in sweep.trials().values()} == {"completed"}
-    assert logged(sweep, "0000") == list(range(1, 26))
+    assert sweep.iterations("0000") == list(range(1, 26))
 
 
 def test_what_fails_for_want_of_room_is_tried_until_there_is_some_and_all_else_three_times():

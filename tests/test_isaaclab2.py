@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ import onnxruntime
 import pytest
 import torch
 import yaml
+from conftest import logs
 from isaaclab2 import environment
 from test_worker import Talk
 from test_worker import request as asked
@@ -63,11 +63,6 @@ def trained(talk: Talk, tmp_path_factory: pytest.TempPathFactory) -> TrialPaths:
 def request(folder: Path, trial: str = "a", **changes: Any) -> protocol.Train:
     """Without a score: in so few steps hardly an episode ends."""
     return asked(folder, trial, metric="", **changes)
-
-
-def rows(paths: TrialPaths) -> list[dict[str, str]]:
-    with open(paths.logs, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def ask(talk: Talk, message: protocol.Message) -> Any:
@@ -135,7 +130,7 @@ def test_each_neutral_parameter_lands_in_its_field(talk, tmp_path):
 
 
 def test_iterations_are_logged_under_the_names_that_all_simulators_share(trained):
-    first, last = rows(trained)
+    first, last = logs(trained.folder)
     for name in ("value_loss", "entropy", "learning_rate", "kl", "action_std", "collection_seconds"):
         assert 0 < float(last[name]) < 100, name
     assert -1 < float(last["surrogate_loss"]) < 1
@@ -158,7 +153,7 @@ def test_training_goes_on_where_the_checkpoint_was_taken(talk, trained, tmp_path
         torch.testing.assert_close(after[network], before[network], rtol=0, atol=0)
     left, found = (each["infos"]["go1_sweep"]["curriculum"] for each in (before, after))
     assert (left["common_step_counter"], found["common_step_counter"]) == (16, 17)
-    assert float(rows(TrialPaths(tmp_path / "a"))[-1]["kl"]) == pytest.approx(0, abs=1e-9), "nothing was learnt"
+    assert float(logs(tmp_path / "a")[-1]["kl"]) == pytest.approx(0, abs=1e-9), "nothing was learnt"
     assert torch.equal(found["terrain_levels"], left["terrain_levels"])
     assert torch.equal(found["terrain_types"], left["terrain_types"])
 
@@ -172,7 +167,7 @@ def test_an_env_after_others_is_as_in_a_fresh_process(talk, python, tmp_path):
         fresh.worker.close()
     timed = ("train_seconds", "steps_per_second", "collection_seconds", "learning_seconds")
     told = [
-        [{k: v for k, v in row.items() if k not in timed} for row in rows(TrialPaths(tmp_path / name))]
+        [{k: v for k, v in row.items() if k not in timed} for row in logs(tmp_path / name)]
         for name in ("fresh", "again")
     ]
     assert told[0] == told[1]

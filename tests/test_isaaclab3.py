@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_isaaclab2 import FLAT, ask, request, rows
+from conftest import logs
+from test_isaaclab2 import FLAT, ask, request
 from test_worker import Talk
 
 from go1_sweep import protocol
-from go1_sweep.paths import PolicyPaths, TrialPaths
+from go1_sweep.paths import PolicyPaths
 from go1_sweep.trial.checkpoints import read_checkpoint
 
 SMALL: dict[str, Any] = {"num_envs": 8, "num_steps_per_env": 8}
@@ -45,7 +46,7 @@ def test_a_policy_is_trained_trained_further_judged_and_exported(talk, tmp_path,
         **{name: kept.tolist() for name, kept in left.items()},
         "common_step_counter": 17,
     }
-    columns = rows(TrialPaths(tmp_path / "a"))[-1]
+    columns = logs(tmp_path / "a")[-1]
     assert all(columns[name] for name in ("value_loss", "surrogate_loss", "entropy", "kl", "action_std"))
 
     policy = protocol.Policy(str(checkpoint), task, SMALL)

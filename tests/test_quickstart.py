@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 from pathlib import Path
@@ -15,7 +14,7 @@ import optuna
 import pytest
 import torch
 import yaml
-from conftest import start
+from conftest import by_trial, logs, start
 
 from go1_sweep import checkpoint, exam
 from go1_sweep.paths import SweepPaths
@@ -32,15 +31,10 @@ def quickstart(tmp_path_factory) -> tuple[SweepPaths, str]:
     return SweepPaths(storage / "quickstart"), out
 
 
-def trials(paths: SweepPaths) -> dict[str, dict[str, str]]:
-    with open(paths.trials_table, newline="") as file:
-        return {row["trial"]: row for row in csv.DictReader(file)}
-
-
 @pytest.mark.timeout(900)
 def test_some_trials_complete_and_some_are_stopped_early(quickstart):
     paths, _ = quickstart
-    rows = trials(paths)
+    rows = by_trial(paths)
     assert len(rows) == 7
     assert {row["state"] for row in rows.values()} == {"completed", "early_stopped"}
     assert rows["baseline"]["state"] == "completed"
@@ -51,7 +45,7 @@ def test_some_trials_complete_and_some_are_stopped_early(quickstart):
 def test_optuna_db_says_of_each_trial_what_trials_csv_says(quickstart):
     paths, _ = quickstart
     storage = f"sqlite:///{paths.study}"
-    rows = trials(paths)
+    rows = by_trial(paths)
     studies = [optuna.load_study(study_name=name, storage=storage) for name in ("quickstart", "quickstart baseline")]
     told = [trial for study in studies for trial in study.trials]
     assert len(told) == len(rows)
@@ -66,7 +60,7 @@ def test_optuna_db_says_of_each_trial_what_trials_csv_says(quickstart):
 def test_the_winner_is_selected_by_the_exam_from_the_best_in_training_and_the_baseline(quickstart):
     paths, out = quickstart
     result, judged = (json.loads(path.read_text()) for path in (paths.result, paths.best.evaluation))
-    scores = {t: float(row["score"]) for t, row in trials(paths).items() if row["state"] == "completed"}
+    scores = {t: float(row["score"]) for t, row in by_trial(paths).items() if row["state"] == "completed"}
     del scores["baseline"]
     assert {each["trial"] for each in judged["candidates"]} == {"baseline", max(scores, key=lambda t: scores[t])}
     best = max(judged["candidates"], key=lambda each: each["overall"]["score"])
@@ -138,10 +132,9 @@ def test_the_film_shows_a_go1_that_moves_below_its_velocities(quickstart):
 
 def test_every_trial_folder_is_complete(quickstart):
     paths, _ = quickstart
-    for trial, row in trials(paths).items():
+    for trial, row in by_trial(paths).items():
         folder = paths.trial(trial)
-        with open(folder.logs, newline="") as file:
-            logged = list(csv.DictReader(file))
+        logged = logs(folder.folder)
         assert len(logged) == int(row["iterations"])
         assert logged[-1]["env_steps"] == row["env_steps"]
         assert yaml.safe_load(folder.config.read_text())["seed"] == int(row["seed"])

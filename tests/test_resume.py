@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -35,17 +34,9 @@ def make(folder: Path) -> Sweep:
     )
 
 
-def logged(sweep: Sweep, trial: str) -> list[int]:
-    path = sweep.folder / "trials" / trial / "logs.csv"
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return [int(row["iteration"]) for row in csv.DictReader(file)]
-
-
 def kill_in(sweep: Sweep, command: Command, trial: str, iteration: int) -> None:
     """Kill the driver when the trial has come that far."""
-    wait_for(lambda: iteration in logged(sweep, trial), 90, f"iteration {iteration} of {trial}")
+    wait_for(lambda: iteration in sweep.iterations(trial), 90, f"iteration {iteration} of {trial}")
     os.kill(command.process.pid, signal.SIGKILL)
     command.finish()
 
@@ -63,7 +54,7 @@ def test_a_sweep_that_is_killed_twice_and_resumed_ends_as_the_undisturbed_one(tm
     rows = other.trials()
     assert {row["state"] for row in rows.values()} == {"completed", "early_stopped"}
     for trial, row in rows.items():
-        assert logged(other, trial) == list(range(1, int(row["iterations"]) + 1)), "each iteration once"
+        assert other.iterations(trial) == list(range(1, int(row["iterations"]) + 1)), "each iteration once"
 
     code, out, err = other.run()
     assert (code, err) == (0, "")
@@ -104,7 +95,7 @@ def test_stop_lets_each_trial_publish_where_it_stands_and_run_goes_on_from_there
         resources={"gpus": 0, "concurrent": 2},
     )
     running = sweep.start()
-    wait_for(lambda: logged(sweep, "0000") and logged(sweep, "0001"), 90, "the first reports")
+    wait_for(lambda: sweep.iterations("0000") and sweep.iterations("0001"), 90, "the first reports")
 
     code, _, err = sweep.run()
     assert code == 2
@@ -120,7 +111,7 @@ def test_stop_lets_each_trial_publish_where_it_stands_and_run_goes_on_from_there
     for trial in ("0000", "0001"):
         (published,) = checkpoint.read_manifest(TrialPaths(sweep.folder / "trials" / trial))
         stood[trial] = published.progress.iterations
-        assert logged(sweep, trial)[-1] == stood[trial] >= int(sweep.trials()[trial]["iterations"])
+        assert sweep.iterations(trial)[-1] == stood[trial] >= int(sweep.trials()[trial]["iterations"])
     assert start("stop", str(sweep.folder)).finish()[1] == f"{sweep.folder} does not run (interrupted)\n"
 
     code, out, err = sweep.run()
@@ -128,7 +119,7 @@ def test_stop_lets_each_trial_publish_where_it_stands_and_run_goes_on_from_there
     assert "Going on: 0 trials are over, 2 were interrupted" in out
     assert {row["state"] for row in sweep.trials().values()} == {"completed"}
     for trial, iterations in stood.items():
-        assert logged(sweep, trial) == list(range(1, 61))
+        assert sweep.iterations(trial) == list(range(1, 61))
         log = (sweep.folder / "trials" / trial / "progress.jsonl").read_text().splitlines()
         pause = json.loads(log[iterations])["time"] - json.loads(log[iterations - 1])["time"]
         assert pause > 2, f"{trial} went on from its checkpoint, with a fresh process between"

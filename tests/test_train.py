@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import re
@@ -18,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import Command, start, wait_for
+from conftest import Command, logs, start, wait_for
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_play import older
@@ -46,10 +45,7 @@ def runs(folder: Path) -> list[Path]:
 
 
 def column(run: Path, name: str) -> list[str]:
-    if not (run / "logs.csv").exists():
-        return []
-    with open(run / "logs.csv", newline="") as file:
-        return [row[name] for row in csv.DictReader(file)]
+    return [row[name] for row in logs(run)]
 
 
 def counted(iterations: int) -> list[str]:

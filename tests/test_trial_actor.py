@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+from conftest import iterations
 
 from go1_sweep import checkpoint, protocol
 from go1_sweep.paths import TrialPaths
@@ -62,11 +62,6 @@ def steps(actor: TrialActor, until: int = 10_000) -> list[dict[str, Any]]:
     return results
 
 
-def iterations(paths: TrialPaths) -> list[int]:
-    with open(paths.logs, newline="") as file:
-        return [int(row["iteration"]) for row in csv.DictReader(file)]
-
-
 def published(paths: TrialPaths) -> list[int]:
     return [each.progress.iterations for each in checkpoint.read_manifest(paths)]
 
@@ -86,7 +81,7 @@ def test_a_killed_worker_is_replaced_and_the_trial_goes_on_from_its_newest_check
     (note,) = [note for result in results for note in result["notes"]]
     assert "killed by signal 9 (SIGKILL): it goes on in a new one (1 retries left)" in note
     assert note in paths.worker_log.read_text()
-    assert iterations(paths) == list(range(1, 9))
+    assert iterations(paths.folder) == list(range(1, 9))
 
 
 def test_a_worker_that_crashes_again_and_again_fails_the_trial_with_its_last_words(actor, paths):
@@ -114,7 +109,7 @@ def test_a_trial_that_the_user_interrupts_publishes_where_it_stands_and_goes_on_
     assert results[1]["progress"]["iterations"] == stood.progress.iterations + 1
     assert stood.progress.score is not None
     assert stood.progress.score >= score
-    assert iterations(paths) == list(range(1, 9))
+    assert iterations(paths.folder) == list(range(1, 9))
 
 
 def test_a_trial_that_asha_stops_at_a_rung_has_published_already(actor, paths):
@@ -135,7 +130,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_with_a_warning(actor,
     results = steps(actor())
     assert results[0]["progress"] == asdict(before.progress)
     assert f"{newest.file} is missing, or not the file that its trial published" in results[0]["notes"][0]
-    assert iterations(paths) == list(range(1, 9))
+    assert iterations(paths.folder) == list(range(1, 9))
     assert published(paths)[-1] == 8
     assert [each.progress.iterations for each in checkpoint.intact(paths, pytest.fail)] == published(paths)
 
@@ -174,7 +169,7 @@ def test_a_trial_whose_checkpoints_are_all_damaged_begins_again(actor, paths):
     results = steps(actor())
     assert results[0]["progress"]["iterations"] == 1
     assert results[0]["notes"][-1] == "no checkpoint is left: it begins again"
-    assert iterations(paths) == list(range(1, 9))
+    assert iterations(paths.folder) == list(range(1, 9))
 
 
 def test_a_trial_that_had_its_whole_budget_when_the_sweep_died_is_completed_as_it_was(actor, paths):
@@ -182,7 +177,7 @@ def test_a_trial_that_had_its_whole_budget_when_the_sweep_died_is_completed_as_i
     after = steps(actor())
     assert [each["progress"] for each in after] == [before["progress"]] * 2
     assert after[-1] == before
-    assert iterations(paths) == list(range(1, 9))
+    assert iterations(paths.folder) == list(range(1, 9))
 
 
 def test_the_newest_checkpoints_and_the_best_are_kept(actor, paths):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from typing import Any
 
 import optuna
 import pytest
 import yaml
+from conftest import by_trial
 
 from go1_sweep import finalists, spec, trials_table
 from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths
@@ -81,11 +81,6 @@ def told(paths: SweepPaths) -> dict[str, optuna.trial.FrozenTrial]:
     return {trial.user_attrs["trial"]: trial for study in studies for trial in study.trials}
 
 
-def table(paths: SweepPaths) -> dict[str, dict[str, str]]:
-    with open(paths.trials_table, newline="") as file:
-        return {row["trial"]: row for row in csv.DictReader(file)}
-
-
 def test_optuna_hears_of_each_state_what_the_table_says(make):
     trials, paths, heard = make()
     baseline, best, weak, broken, diverged, too_large, lost = (trials.draw().trial for _ in range(7))
@@ -100,7 +95,7 @@ def test_optuna_hears_of_each_state_what_the_table_says(make):
     trials.ended(best, result("completed", at(12, 4.0)))
     trials.ended(baseline, result("completed", at(12, 3.5)))
 
-    study, rows = told(paths), table(paths)
+    study, rows = told(paths), by_trial(paths)
     assert {t: row["state"] for t, row in rows.items()} == {t: f.user_attrs["state"] for t, f in study.items()}
     assert {trial: frozen.state.name for trial, frozen in study.items()} == {
         baseline: "COMPLETE",
@@ -140,7 +135,7 @@ def test_a_conditional_parameter_is_set_only_under_its_condition(make):
         assert set(record.parameters) == {"schedule", other}
         assert told(paths)[record.trial].params == record.parameters
         absent = ({"learning_rate", "desired_kl"} - {other}).pop()
-        assert table(paths)[record.trial][absent] == ""
+        assert by_trial(paths)[record.trial][absent] == ""
 
 
 def test_the_same_seed_draws_the_same_trials_with_the_same_training_seeds(make):
@@ -168,7 +163,7 @@ def test_after_an_interrupt_no_trial_is_drawn_and_each_ends_as_interrupted_and_n
     assert not trials.report(running.trial, at(1, 1.0))
     trials.ended(running.trial, result("running", at(1, 1.0)))
     trials.abandon("the sweep was interrupted")
-    assert {row["state"] for row in table(paths).values()} == {"interrupted"}
+    assert {row["state"] for row in by_trial(paths).values()} == {"interrupted"}
     assert {frozen.state.name for frozen in told(paths).values()} == {"RUNNING"}
 
 
@@ -207,7 +202,7 @@ def test_an_interrupt_does_not_change_why_a_trial_was_stopped(make):
     assert not trials.report(weak, at(3, 1.0))
     trials.interrupt()
     trials.ended(weak, result("running", at(3, 1.0)))
-    assert table(paths)[weak]["state"] == "early_stopped"
+    assert by_trial(paths)[weak]["state"] == "early_stopped"
     assert told(paths)[weak].state.name == "PRUNED"
 
 
@@ -228,7 +223,7 @@ def test_retrainings_take_turns_have_fresh_seeds_and_are_never_stopped_early(mak
         assert again.report(record.trial, at(6, -1e9))
     again.ended("0000-1", result("failed", at(2, None), why="diverged in iteration 3: so", diverged=True))
     again.ended("0000-2", result("failed", at(2, None)))
-    rows = table(paths.retrained)
+    rows = by_trial(paths.retrained)
     assert (rows["0000-1"]["state"], rows["0000-3"]["state"], len(rows)) == ("failed", "running", 8)
     assert set(told(paths)) == {BASELINE, "0000"}, "Optuna hears of what it drew alone"
     warned: list[str] = []
@@ -318,7 +313,7 @@ def test_a_trial_that_was_decided_when_the_sweep_died_is_told_when_it_is_resumed
     frozen = told(paths)[last]
     assert frozen.state.is_finished()
     assert frozen.value == (None if state in ("failed", "infeasible") else 1.0)
-    assert table(paths)[last]["state"] == state, "the table says so too"
+    assert by_trial(paths)[last]["state"] == state, "the table says so too"
     assert again.draw().trial == BASELINE
     assert again.draw().trial == first
     assert again.draw().trial == "0002", "it is not drawn again"

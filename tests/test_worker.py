@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
 import os
@@ -17,7 +16,7 @@ import psutil
 import pytest
 import torch
 import yaml
-from conftest import alive, wait_for
+from conftest import alive, logs, wait_for
 
 from go1_sweep import checkpoint, protocol
 from go1_sweep.paths import TrialPaths
@@ -82,14 +81,9 @@ def talk(tmp_path):
         each.worker.close()
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
-    with open(TrialPaths(folder).logs, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def without_times(folder: Path) -> list[dict[str, str]]:
     timed = ("train_seconds", "steps_per_second", "collection_seconds", "learning_seconds")
-    return [{k: v for k, v in row.items() if not k.startswith(timed)} for row in rows(folder)]
+    return [{k: v for k, v in row.items() if not k.startswith(timed)} for row in logs(folder)]
 
 
 def test_a_trial_leaves_what_rsl_rl_users_know_and_the_manifest_names_complete_files(talk, tmp_path):
@@ -97,7 +91,7 @@ def test_a_trial_leaves_what_rsl_rl_users_know_and_the_manifest_names_complete_f
     paths = TrialPaths(tmp_path / "a")
 
     assert (ended.state, ended.progress.iterations) == ("completed", 4)
-    assert [row["iteration"] for row in rows(paths.folder)] == ["1", "2", "3", "4"]
+    assert [row["iteration"] for row in logs(paths.folder)] == ["1", "2", "3", "4"]
     assert [json.loads(line)["iterations"] for line in paths.progress.read_text().splitlines()] == [1, 2, 3, 4]
     assert list(paths.folder.glob("events.out.tfevents*"))
     assert "Learning iteration" in paths.worker_log.read_text()
@@ -111,10 +105,10 @@ def test_a_trial_leaves_what_rsl_rl_users_know_and_the_manifest_names_complete_f
 
 def test_the_score_is_the_mean_over_the_window_and_the_progress_adds_up(talk, tmp_path):
     ended = talk().train(request(tmp_path, budget_max=5, window=3))
-    rewards = [float(row["mean_reward"]) for row in rows(tmp_path / "a")]
+    rewards = [float(row["mean_reward"]) for row in logs(tmp_path / "a")]
     assert ended.progress.score == pytest.approx(sum(rewards[-3:]) / 3)
     assert ended.progress.env_steps == 5 * 32 * 8
-    assert float(rows(tmp_path / "a")[-1]["train_seconds"]) == pytest.approx(ended.progress.train_seconds, abs=1e-5)
+    assert float(logs(tmp_path / "a")[-1]["train_seconds"]) == pytest.approx(ended.progress.train_seconds, abs=1e-5)
 
 
 def test_after_a_resume_the_score_stays_until_each_env_has_begun_an_episode_of_its_own(talk, tmp_path):
@@ -129,7 +123,7 @@ def test_after_a_resume_the_score_stays_until_each_env_has_begun_an_episode_of_i
         scores.append(message.progress.score)
         worker.worker.send(protocol.Continue("a"))
 
-    rewards = [float(row["mean_reward"]) for row in rows(tmp_path / "a")]
+    rewards = [float(row["mean_reward"]) for row in logs(tmp_path / "a")]
     assert scores[:3] == [before] * 3 != [pytest.approx(reward) for reward in rewards[12:15]]
     assert scores[3:6] == [pytest.approx(sum(rewards[15:end]) / (end - 15)) for end in (16, 17, 18)]
     assert scores[-1] == pytest.approx(sum(rewards[-3:]) / 3)
@@ -154,7 +148,7 @@ def test_the_budget_ends_with_the_iteration_that_reaches_it(talk, tmp_path, unit
 def test_train_seconds_count_training_alone(talk, tmp_path):
     slow = {"env.step_seconds": 0.02, "num_steps_per_env": 5}
     ended = talk().train(request(tmp_path, budget_unit="train_seconds", budget_max=0.35, parameters=slow))
-    before, last = (float(row["train_seconds"]) for row in rows(tmp_path / "a")[-2:])
+    before, last = (float(row["train_seconds"]) for row in logs(tmp_path / "a")[-2:])
     assert before < 0.35 <= last
     assert ended.progress.train_seconds == pytest.approx(last, abs=1e-5)
 
@@ -169,7 +163,7 @@ def test_the_worker_is_at_most_one_iteration_ahead_and_drops_it_when_stopped(tal
     ended = ahead.receive()
     assert isinstance(ended, protocol.Ended)
     assert (ended.state, ended.progress.iterations) == ("stopped", 1)
-    assert len(rows(tmp_path / "a")) == 1
+    assert len(logs(tmp_path / "a")) == 1
     assert ahead.train(request(tmp_path, "b")).state == "completed", "the worker is fit for the next trial"
 
 
@@ -183,13 +177,13 @@ def test_what_the_task_adds_can_be_the_metric(talk, tmp_path):
     ended = talk().train(request(tmp_path, metric="Curriculum/level"))
     assert ended.state == "completed"
     assert ended.progress.score == pytest.approx(
-        sum(float(row["Curriculum/level"]) for row in rows(tmp_path / "a")[-2:]) / 2
+        sum(float(row["Curriculum/level"]) for row in logs(tmp_path / "a")[-2:]) / 2
     )
 
 
 def test_a_column_that_comes_late_is_there_for_all_rows(talk, tmp_path):
     talk().train(request(tmp_path, parameters={"env.episode_steps": 20, "num_steps_per_env": 4}, budget_max=8))
-    table = rows(tmp_path / "a")
+    table = logs(tmp_path / "a")
     assert [row["iteration"] for row in table] == [str(i) for i in range(1, 9)]
     assert table[0]["mean_reward"] == "" or float(table[0]["mean_reward"]) > 0
     assert float(table[-1]["mean_reward"]) > 0
@@ -291,7 +285,7 @@ def test_a_stopped_trial_has_as_many_tensorboard_steps_as_rows(talk, tmp_path):
     stopped.train(request(tmp_path, "b"))
     events = EventAccumulator(str(tmp_path / "a"))
     events.Reload()
-    assert len(events.Scalars("Loss/value")) == len(rows(tmp_path / "a")) == 2
+    assert len(events.Scalars("Loss/value")) == len(logs(tmp_path / "a")) == 2
     assert not (tmp_path / "a" / "git").exists()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import random
@@ -128,11 +127,11 @@ class Chaos:
         for trial, row in rows.items():
             faulty = row.get("env.fault", "").strip("'") == "nan"
             assert row["state"] == ("failed" if faulty else "completed"), row
-            iterations = logged(self.sweep, trial)
+            iterations = self.sweep.iterations(trial)
             assert iterations == list(range(1, len(iterations) + 1)), (trial, iterations)
             if not faulty:
                 assert len(iterations) == int(row["iterations"]) == maximum, row
-                last = logs(self.sweep, trial)[-1]
+                last = self.sweep.logs(trial)[-1]
                 assert last["env_steps"] == row["env_steps"]
                 assert abs(float(last["train_seconds"]) - float(row["train_seconds"])) < 0.01
         study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{self.sweep.folder / 'optuna.db'}")
@@ -257,20 +256,6 @@ def _is_worker(process: psutil.Process) -> bool:
     parent = process.parent()
     is_guardian = parent is not None and "go1_sweep.trial" in parent.cmdline()
     return "go1_sweep.trial" in process.cmdline() and not is_guardian
-
-
-def logs(sweep: Sweep, trial: str) -> list[dict[str, str]]:
-    """The rows of a trial's ``logs.csv``."""
-    path = sweep.folder / "trials" / trial / "logs.csv"
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def logged(sweep: Sweep, trial: str) -> list[int]:
-    """The iterations in a trial's ``logs.csv``."""
-    return [int(row["iteration"]) for row in logs(sweep, trial)]
 
 
 def chaos(folder: Path, seed: int, faults: int, simulator: str = "fake") -> Counter[str]:
