@@ -72,7 +72,7 @@ class Search:
     def draw(self) -> tuple[str, dict[str, Value]]:
         """The id and the parameters of a new trial; the id is its number in the study.
 
-        The sampler is a fresh one each time, so that a draw hangs on the seed and on what the study holds alone, and a
+        The samplers are fresh ones each time, so that a draw hangs on the seed and on what the study holds alone, and a
         sweep that is resumed draws what it would have drawn.
         """
         self._study.sampler = _sampler(self._spec, len(self._study.get_trials(deepcopy=False)))
@@ -147,7 +147,7 @@ class Search:
 
     def _drawn(self, trial: Trial) -> tuple[str, dict[str, Value]]:
         trial_id = self._keep(f"{trial.number:04d}", trial)
-        return trial_id, patiently(lambda: draw(self._spec.space, trial), self._pause)
+        return trial_id, patiently(lambda: draw(self._spec.space, _EachByItself(trial, self._spec)), self._pause)
 
     def _keep(self, trial_id: str, trial: Trial) -> str:
         self._asked[trial_id] = trial
@@ -193,6 +193,29 @@ class Search:
         return record
 
 
+class _EachByItself:
+    """Draws each parameter by a sampler of its own: what was drawn before the sweep died moves none of the others."""
+
+    def __init__(self, trial: Trial, spec: Spec) -> None:
+        self._trial, self._spec = trial, spec
+
+    def suggest_categorical(self, name: str, choices: tuple[Any, ...]) -> Any:
+        """See ``Suggester``."""
+        return self._by(name).suggest_categorical(name, choices)
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
+        """See ``Suggester``."""
+        return self._by(name).suggest_float(name, low, high, log=log)
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool) -> int:
+        """See ``Suggester``."""
+        return self._by(name).suggest_int(name, low, high, log=log)
+
+    def _by(self, name: str) -> Trial:
+        self._trial.study.sampler = _sampler(self._spec, self._trial.number, name)
+        return self._trial
+
+
 def training_seed(sweep_seed: int, trial: str) -> int:
     """The trial's training seed, in [0, 2**31)."""
     return _hashed(f"{sweep_seed}/{trial}")
@@ -202,9 +225,9 @@ def _id(trial: FrozenTrial) -> str:
     return trial.user_attrs["trial"]
 
 
-def _sampler(spec: Spec, number: int) -> BaseSampler:
-    """The sampler of a trial by its number in the study."""
-    seed = _hashed(f"{spec.search.seed}/sampler/{number}")
+def _sampler(spec: Spec, number: int, parameter: str = "") -> BaseSampler:
+    """The sampler of a trial by its number in the study: of what is drawn together, or of a parameter by itself."""
+    seed = _hashed(f"{spec.search.seed}/sampler/{number}/{parameter}")
     return (
         RandomSampler(seed=seed)
         if spec.search.sampler == "random"

@@ -264,7 +264,7 @@ def chaos(folder: Path, seed: int, faults: int, simulator: str = "fake") -> Coun
     Returns:
         How often each fault was inflicted.
     """
-    with disk(folder / "disk", 40) as small:
+    with disk(folder / "disk", 40 if simulator == "fake" else 400) as small:  # mjlab's checkpoints take 5 MB each
         chaotic = Chaos(chaotic_sweep(small, seed, simulator), small, random.Random(seed), flaky=7 if seed % 2 else 0)
         chaotic.run(faults)
         chaotic.check()
