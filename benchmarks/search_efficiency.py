@@ -85,7 +85,7 @@ class Ours:
         progress = self._trials.records[trial].progress
         completed = progress.train_seconds >= self._budget
         state, why = ("completed", "used its whole budget") if completed else ("running", "")
-        told = {"state": state, "why": why, "evidence": [], "diverged": False, "progress": vars(progress)}
+        told = {"state": state, "why": why, "evidence": [], "notes": [], "diverged": False, "progress": vars(progress)}
         self._trials.ended(trial, told)
         return completed
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable
+from typing import Any
 
 import optuna
 import pytest
 from conftest import alive, wait_for
+
+from go1_sweep.errors import UserError
+from go1_sweep.sweep import local_ray
 
 FAULTS = {
     "": ("completed", "whole budget"),
@@ -147,3 +152,21 @@ def test_a_sweep_in_which_all_trials_fail_exits_with_3(sweep):
     assert "no trial succeeded" in err
     assert str(failing.folder / "trials.csv") in err
     assert "told to fail" in out, "the failure carries its evidence"
+
+
+def test_a_ray_that_does_not_start_is_an_error_and_leaves_nothing_behind(monkeypatch, tmp_path):
+    began: list[subprocess.Popen[bytes]] = []
+
+    def init(**_: Any) -> None:
+        began.append(subprocess.Popen(["sleep", "60"]))
+        raise Exception("The current node timed out during startup.")  # as Ray raises it
+
+    monkeypatch.setattr(local_ray.ray, "init", init)
+    for name in ("RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN"):  # are changed, and given back after the test
+        monkeypatch.setenv(name, "")
+    with (
+        pytest.raises(UserError, match="Ray did not start: Exception: The current node timed out"),
+        local_ray.local_ray(str(tmp_path), "try again"),
+    ):
+        pytest.fail("it did not start")
+    assert began[0].wait(10) == -signal.SIGKILL

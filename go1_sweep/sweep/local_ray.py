@@ -13,7 +13,7 @@ from pathlib import Path
 
 import ray
 
-from go1_sweep.errors import BadInput, UserError
+from go1_sweep.errors import BadInput, UserError, one_line
 from go1_sweep.spec import ResourcesSpec, SimulatorSpec
 from go1_sweep.sweep.ray_watch import Watch, kill_all
 from go1_sweep.worker.process import WorkerSpec
@@ -43,7 +43,7 @@ def local_ray(scratch: str, then: str) -> Iterator[None]:
         then: the command for a user whose Ray has died.
 
     Raises:
-        UserError: a process without which Ray does nothing has died. Tune would wait for ever.
+        UserError: Ray did not start, or a process without which it does nothing has died. Tune would wait for ever.
     """
     token = Path(scratch, "ray_token")
     with open(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -51,14 +51,20 @@ def local_ray(scratch: str, then: str) -> Iterator[None]:
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
     os.environ.pop("RAY_AUTH_TOKEN", None)  # it would be taken instead
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-        object_store_memory=OBJECT_STORE_BYTES,
-        runtime_env={"env_vars": {"TMPDIR": scratch}},
-    )
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            object_store_memory=OBJECT_STORE_BYTES,
+            runtime_env={"env_vars": {"TMPDIR": scratch}},
+        )
+    except BaseException as error:
+        kill_all(token)
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise UserError(f"Ray did not start: {one_line(error)} (its logs: /tmp/ray/session_latest/logs)") from error
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put in one of its own
     # What Ray and Tune log of a lost actor names things that are in none of our files; we say it ourselves.
     for name in ("ray", "ray.tune"):
