@@ -1,12 +1,18 @@
 """Learning curves of real trainings: which parameter matters, and what a search is compared on.
 
 Two designs. ``alone``: each parameter by itself over its range, all others as the task has them. ``joint``: all at
-once, spread evenly over the space of `search_spaces/flat.yaml`. A warm worker per GPU takes one training after the
-other; each ends after so many seconds of training (or earlier, where it diverges or runs out of memory); in the joint
-design more envs than 4096 have more of them, so that all come as far in iterations. The file has one JSON line a
-training and grows by it; a second run goes on where the first one stopped.
+once, spread evenly over the space of `search_spaces/flat.yaml`. A warm worker takes one training after the other; each
+ends after so many seconds of training, or earlier, where it diverges or runs out of memory. The file has one JSON line
+a training and grows by it; a second run goes on where the first one stopped.
 
     python benchmarks/record_curves.py --design alone --seconds 45 --seeds 3 --gpus 2 --limit 1500 --out FILE
+
+A training of 4096 envs leaves an H200 idle for nearly half of the time. With ``--pace FILE`` several share a GPU; their
+seconds are then their iterations, each as long as it was with so many envs in FILE, where they had the GPU alone. More
+envs than 4096 come as far in iterations as 4096 do.
+
+    python benchmarks/record_curves.py --design joint --trainings 20 --seconds 180 --gpus 2 --a_gpu 2 --limit 1500 \
+        --pace benchmarks/results/curves_alone_h200.jsonl --out FILE
 """
 
 from __future__ import annotations
@@ -25,6 +31,7 @@ from typing import Any
 
 import optuna
 from optuna.samplers import QMCSampler
+from surrogate import ENVS, read, seconds_per_iteration
 
 from go1_sweep import protocol, spec
 from go1_sweep.evaluation import figures
@@ -42,8 +49,6 @@ ALONE: list[dict[str, Any]] = [
 ]
 """What is changed in the task's defaults: desired_kl 0.01 (adaptive), entropy 0.01, 4096 envs."""
 
-ENVS = 4096
-"""Of the task."""
 COLUMNS = (
     "iteration",
     "env_steps",
@@ -63,12 +68,15 @@ def main() -> None:
     parser.add_argument("--trainings", type=int, default=40, help="of the joint design")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=45, help="of training, each")
-    parser.add_argument("--gpus", type=int, default=1, help="0: one worker on the CPU")
+    parser.add_argument("--gpus", type=int, default=1, help="0: the CPU")
+    parser.add_argument("--a_gpu", type=int, default=1, help="trainings side by side on each")
+    parser.add_argument("--pace", type=Path, help="a file of trainings that had the GPU alone")
     parser.add_argument("--exam_seconds", type=float, default=0, help="of the exam after each training; 0: none")
     parser.add_argument("--limit", type=float, default=1e9, help="seconds after which no training is begun")
     parser.add_argument("--simulator", default="mjlab")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    options.pace = seconds_per_iteration(read(options.pace)) if options.pace else {}
     known = options.out.read_text().splitlines() if options.out.exists() else []
     done = {(json.dumps(line["parameters"]), line["seed"]) for line in map(json.loads, known)}
     jobs = deque(job for job in wanted(options) if (json.dumps(job[0]), job[1]) not in done)
@@ -94,7 +102,8 @@ def main() -> None:
             if worker is not None:
                 worker.close()
 
-    threads = [threading.Thread(target=work, args=(gpu,)) for gpu in range(max(1, options.gpus))]
+    gpus = range(max(1, options.gpus))
+    threads = [threading.Thread(target=work, args=(gpu,)) for _ in range(options.a_gpu) for gpu in gpus]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -130,6 +139,8 @@ def trained(
     worker: WorkerProcess, options: argparse.Namespace, folder: Path, parameters: dict[str, Any], seed: int
 ) -> dict[str, Any]:
     """Train once; what came of it."""
+    pace = options.pace[parameters.get("num_envs", ENVS)] if options.pace else None
+    iterations = round(options.seconds / min(pace, options.pace[ENVS])) if pace else 0
     trial = f"{len(list(folder.iterdir())):04d}"
     (folder / trial).mkdir()
     request = protocol.Train(
@@ -138,8 +149,8 @@ def trained(
         task="flat",
         parameters=parameters,
         seed=seed,
-        budget_unit="train_seconds",
-        budget_max=options.seconds * (max(1.0, parameters["num_envs"] / ENVS) if options.design == "joint" else 1.0),
+        budget_unit="iterations" if pace else "train_seconds",
+        budget_max=iterations or options.seconds,
         checkpoints_at=[],
         metric="mean_reward",
         window=20,
@@ -150,7 +161,8 @@ def trained(
         worker.send(request)
         while not isinstance(message := worker.receive(900.0), protocol.Ended):
             if isinstance(message, protocol.Report):
-                rows.append([message.row.get(name) for name in COLUMNS])
+                row = message.row | ({"train_seconds": message.row["iteration"] * pace} if pace else {})
+                rows.append([row.get(name) for name in COLUMNS])
                 worker.send(protocol.Continue(trial))
         state, why = message.state, message.why
     except WorkerFailed as failure:

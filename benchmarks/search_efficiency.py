@@ -3,7 +3,7 @@
 Searches over the learning curves of `surrogate.py`, on so many virtual GPUs, again and again with other seeds: this
 project's (TPE and ASHA as a sweep has them), random draws without stopping, and Ray Tune's own OptunaSearch and
 ASHAScheduler over the same space. These compare trials by iterations, as is usual: as many as the task's own env count
-makes in one budget; ``plain_seconds``: by train seconds, as ours does.
+makes in one budget (and their best is the best of so many iterations); ``plain_seconds``: by train seconds, as ours.
 
     python benchmarks/search_efficiency.py --curves FILE --budget 90 --repetitions 50 --out FILE
 """
@@ -26,8 +26,7 @@ import optuna
 from optuna.samplers import RandomSampler
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
-from record_curves import ENVS
-from surrogate import Method, Surrogate, read, sweep
+from surrogate import ENVS, Method, Surrogate, read, sweep
 
 from go1_sweep import spec
 from go1_sweep.paths import SweepPaths, TrialPaths
@@ -152,19 +151,29 @@ def spec_of(name: str, budget: int, seed: int, changes: Sequence[str] = ()) -> S
     return spec.load(Path("search_spaces/flat.yaml"), changes)
 
 
-def best_known(surrogate: Surrogate, space: Space) -> dict[str, Any]:
-    """The best final score among 20,000 draws, and its parameters."""
+def best_known(surrogate: Surrogate, space: Space) -> dict[str, dict[str, Any]]:
+    """For each method: the best final score among 20,000 draws, by what it takes for a whole budget."""
     study = optuna.create_study(sampler=RandomSampler(seed=0))
     drawn = [draw(space, study.ask()) for _ in range(20_000)]
-    finals = [surrogate.final(parameters) for parameters in drawn]
-    best = int(np.argmax(finals))
-    within = float(np.mean(np.array(finals) >= (1 - WITHIN) * finals[best]))
-    return {"score": finals[best], "parameters": drawn[best], "share_of_draws_within": within}
+    iterations, found = surrogate.budget / surrogate.seconds_per_iteration[ENVS], {}
+    for name in METHODS:
+        whole = [
+            iterations * surrogate.seconds_per_iteration[int(each["num_envs"])] if name == "plain" else surrogate.budget
+            for each in drawn
+        ]
+        finals = [surrogate.final(each, seconds) for each, seconds in zip(drawn, whole, strict=True)]
+        best = int(np.argmax(finals))
+        within = float(np.mean(np.array(finals) >= (1 - WITHIN) * finals[best]))
+        found[name] = {"score": finals[best], "parameters": drawn[best], "share_of_draws_within": within}
+    return found
 
 
-def seconds_until(job: tuple[str, int], surrogate: Surrogate, target: float, gpus: int, cap: float) -> float:
+def seconds_until(
+    job: tuple[str, int], surrogate: Surrogate, best_scores: dict[str, float], gpus: int, cap: float
+) -> float:
     """Train seconds until the completed trial with the best score is truly that good; at most ``cap``."""
     name, seed = job
+    target = (1 - WITHIN) * best_scores[name]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     best = -np.inf
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
@@ -197,11 +206,11 @@ def main() -> None:
     space, trainings = spec_of("ours", options.budget, 0).space, read(options.curves)
     surrogate = Surrogate(trainings, space, options.budget)
     best = best_known(surrogate, space)
-    target, cap = (1 - WITHIN) * best["score"], options.cap * options.budget
+    best_scores, cap = {name: each["score"] for name, each in best.items()}, options.cap * options.budget
     print(f"best known: {best}; the model tells {surrogate.explained():.0%} of unseen finals", flush=True)
     jobs = [(name, seed) for seed in range(options.repetitions) for name in METHODS]
     with ProcessPoolExecutor(options.processes) as pool:
-        call = partial(seconds_until, surrogate=surrogate, target=target, gpus=options.gpus, cap=cap)
+        call = partial(seconds_until, surrogate=surrogate, best_scores=best_scores, gpus=options.gpus, cap=cap)
         found = dict(zip(jobs, pool.map(call, jobs), strict=True))
     seconds = {name: [found[name, seed] for seed in range(options.repetitions)] for name in METHODS}
     for name, each in seconds.items():

@@ -18,12 +18,16 @@ from scipy.interpolate import RBFInterpolator
 
 from go1_sweep.space import Choice, Range, Space, parents_first
 
+ENVS = 4096
+"""Of the task."""
 WINDOW = 20
 """Iterations that a score is the mean over, as in `search_spaces/flat.yaml`."""
 REPORTS = 60
 """In one budget, at equal times; a real trial reports each iteration."""
-LONGEST = 2
-"""Budgets that a curve is told for: as much as `record_curves.py` gives the largest env count."""
+LONGEST = 1.5
+"""Budgets that a curve is told for: the iterations that 4096 envs make in one take 8192 envs longer."""
+SMOOTHINGS = (0.0, 0.01, 0.1, 1.0, 10.0)
+"""Of the model; the one that tells best what it has not seen is taken."""
 BRANCH = "schedule"
 """The parameter that others depend on: there is one model for each of its values."""
 
@@ -53,14 +57,14 @@ class Surrogate:
 
     Attributes:
         budget: seconds of training of a whole trial.
-        times: of the reports, shape (LONGEST * REPORTS,).
-        noise: what repeated trainings differed by from their mean, shape (trainings, LONGEST * REPORTS).
+        times: of the reports, seconds, shape (times,); ``REPORTS`` of them in one budget, ``LONGEST`` budgets.
+        noise: what repeated trainings differed by from their mean, shape (trainings, times).
         seconds_per_iteration: by env count.
     """
 
     def __init__(self, trainings: list[dict[str, Any]], space: Space, budget: float) -> None:
         self.budget, self._space = budget, space
-        self.times = np.linspace(0.0, LONGEST * budget, LONGEST * REPORTS + 1)[1:]
+        self.times = np.arange(1, round(LONGEST * REPORTS) + 1) * budget / REPORTS
         groups = by_parameters(trainings)
         curves = [np.array([scores(each, self.times) for each in group]) for group in groups]
         self.noise = np.concatenate(
@@ -70,13 +74,13 @@ class Surrogate:
                 if len(curve) > 1
             ]
         )
-        self.seconds_per_iteration = _seconds_per_iteration(trainings)
+        self.seconds_per_iteration = seconds_per_iteration(trainings)
         self._points: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
         for value in {group[0]["parameters"][BRANCH] for group in groups}:
             mine = [i for i, group in enumerate(groups) if group[0]["parameters"][BRANCH] == value]
             places = np.array([self._place(groups[i][0]["parameters"]) for i in mine])
             self._points[value] = places, np.array([curves[i].mean(axis=0) for i in mine])
-        self.smoothing = min((0.0, 0.01, 0.1, 1.0, 10.0), key=lambda smoothing: float(np.sum(self._errors(smoothing))))
+        self.smoothing = min(SMOOTHINGS, key=lambda smoothing: float(np.sum(self._errors(smoothing))))
         self._models = {
             value: _model(places, curves, self.smoothing) for value, (places, curves) in self._points.items()
         }
@@ -89,9 +93,9 @@ class Surrogate:
         """The curve of one training, a score for each of the times."""
         return self.mean(parameters) + self.noise[random.integers(len(self.noise))]
 
-    def final(self, parameters: dict[str, Any]) -> float:
-        """The score without noise after one budget."""
-        return float(self.mean(parameters)[REPORTS - 1])
+    def final(self, parameters: dict[str, Any], seconds: float) -> float:
+        """The score without noise after so many seconds of training."""
+        return float(np.interp(seconds, self.times, self.mean(parameters)))
 
     def explained(self) -> float:
         """The share of the final scores' variance that the model tells of parameters which it has not seen."""
@@ -122,12 +126,13 @@ def by_parameters(trainings: Iterable[dict[str, Any]]) -> list[list[dict[str, An
     return list(groups.values())
 
 
-def _seconds_per_iteration(trainings: list[dict[str, Any]]) -> dict[int, float]:
+def seconds_per_iteration(trainings: list[dict[str, Any]]) -> dict[int, float]:
+    """Medians by env count."""
     found: dict[int, list[float]] = {}
     for training in trainings:
         at = training["columns"].index("train_seconds")
         steps = np.diff([row[at] for row in training["rows"]])
-        found.setdefault(training["parameters"]["num_envs"], []).append(float(np.median(steps)))
+        found.setdefault(training["parameters"].get("num_envs", ENVS), []).append(float(np.median(steps)))
     return {envs: float(np.median(each)) for envs, each in sorted(found.items())}
 
 
@@ -142,7 +147,7 @@ def _share(distribution: Choice | Range, value: Any) -> float:
 
 
 def _model(places: np.ndarray, curves: np.ndarray, smoothing: float) -> RBFInterpolator:
-    return RBFInterpolator(places, curves, kernel="linear", smoothing=smoothing)
+    return RBFInterpolator(places, curves, kernel="multiquadric", epsilon=1.0, degree=0, smoothing=smoothing)
 
 
 class Curves(Protocol):
