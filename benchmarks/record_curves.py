@@ -57,7 +57,9 @@ COLUMNS = (
     "mean_episode_length",
     "learning_rate",
     "kl",
+    "action_std",
     "Episode_Reward/track_linear_velocity",
+    "Episode_Reward/track_angular_velocity",
 )
 
 
