@@ -205,24 +205,28 @@ class Chaos:
         return True
 
     def _damage_checkpoint(self, command: Command) -> bool:
-        published = self._published_of_one_that_runs()
+        published = self._published_of_one_that_runs(command)
         if published is None:
             return False
         paths, newest = published
         return self._damage(paths.folder / newest.file) and self._kill_worker(command)
 
     def _damage_manifest(self, command: Command) -> bool:
-        published = self._published_of_one_that_runs()
+        published = self._published_of_one_that_runs(command)
         return published is not None and self._damage(published[0].manifest) and self._kill_worker(command)
 
-    def _published_of_one_that_runs(self) -> tuple[TrialPaths, checkpoint.Published] | None:
-        with contextlib.suppress(FileNotFoundError):
-            running = [trial for trial, row in self.sweep.trials().items() if row["state"] == "running"]
-            self.random.shuffle(running)
-            for trial in running:
-                paths = TrialPaths(self.sweep.folder / "trials" / trial)
-                if published := checkpoint.read_manifest(paths):
-                    return paths, published[-1]
+    def _published_of_one_that_runs(self, command: Command) -> tuple[TrialPaths, checkpoint.Published] | None:
+        """A running trial, and its newest checkpoint; most are too young to have one, and are waited for."""
+        deadline = time.monotonic() + 15
+        while command.process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(FileNotFoundError):
+                running = [trial for trial, row in self.sweep.trials().items() if row["state"] == "running"]
+                self.random.shuffle(running)
+                for trial in running:
+                    paths = TrialPaths(self.sweep.folder / "trials" / trial)
+                    if published := checkpoint.read_manifest(paths):
+                        return paths, published[-1]
+            time.sleep(0.2)
         return None
 
     def _damage(self, file: Path) -> bool:
