@@ -26,23 +26,20 @@ from surrogate import Surrogate, by_parameters, read, sweep
 
 from go1_sweep.finalists import finalists
 from go1_sweep.paths import BASELINE
+from go1_sweep.space import Space
 from go1_sweep.verdict import of_parameters
 
 
-class Nothing:
-    """Learning curves in which no parameter matters: those of the task's own, with the noise of all."""
+class Nothing(Surrogate):
+    """Learning curves in which no parameter matters: those of one recorded training, with the noise of all."""
 
-    def __init__(self, surrogate: Surrogate, of: dict[str, Any]) -> None:
-        self.budget, self.times, self.noise = surrogate.budget, surrogate.times, surrogate.noise
-        self._mean = surrogate.mean(of)
+    def __init__(self, trainings: list[dict[str, Any]], space: Space, budget: float) -> None:
+        super().__init__(trainings, space, budget)
+        self._same = super().mean(trainings[0]["parameters"])
 
     def mean(self, parameters: dict[str, Any]) -> np.ndarray:
         """The same for all, a score for each of the times."""
-        return self._mean
-
-    def draw(self, parameters: dict[str, Any], random: np.random.Generator) -> np.ndarray:
-        """The curve of one training."""
-        return self._mean + self.noise[random.integers(len(self.noise))]
+        return self._same
 
 
 def claim(seed: int, curves: Nothing, exam: np.ndarray, trials: int, retrain_seeds: int) -> str:
@@ -77,8 +74,7 @@ def main() -> None:
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     trainings = read(options.curves)
-    surrogate = Surrogate(trainings, spec_of("ours", options.budget, 0).space, options.budget)
-    curves = Nothing(surrogate, trainings[0]["parameters"])
+    curves = Nothing(trainings, spec_of("ours", options.budget, 0).space, options.budget)
     exam, groups = exam_scores(read(options.exams))
     call = partial(claim, curves=curves, exam=exam, trials=options.trials, retrain_seeds=options.retrain_seeds)
     with ProcessPoolExecutor(options.processes) as pool:
@@ -92,7 +88,7 @@ def main() -> None:
         "trials": options.trials,
         "retrain_seeds": options.retrain_seeds,
         "exam": {"trainings": len(exam), "parameters": groups, "mean": float(exam.mean()), "std": float(exam.std())},
-        "curves": {"trainings": len(trainings), "noise_std_at_the_end": float(surrogate.noise[:, -1].std())},
+        "curves": {"trainings": len(trainings), "noise_std_at_the_end": float(curves.noise[:, -1].std())},
         "versions": {package: version(package) for package in ("optuna", "scipy")},
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n")

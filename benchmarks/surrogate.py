@@ -150,20 +150,6 @@ def _model(places: np.ndarray, curves: np.ndarray, smoothing: float) -> RBFInter
     return RBFInterpolator(places, curves, kernel="multiquadric", epsilon=1.0, degree=0, smoothing=smoothing)
 
 
-class Curves(Protocol):
-    """Where a training's scores come from; see `Surrogate`."""
-
-    times: np.ndarray
-
-    def mean(self, parameters: dict[str, Any]) -> np.ndarray:
-        """Without noise."""
-        ...
-
-    def draw(self, parameters: dict[str, Any], random: np.random.Generator) -> np.ndarray:
-        """With noise."""
-        ...
-
-
 class Method(Protocol):
     """A search as the virtual GPUs see it."""
 
@@ -181,7 +167,7 @@ class Method(Protocol):
 
 
 def sweep(
-    method: Method, curves: Curves, gpus: int, random: np.random.Generator
+    method: Method, curves: Surrogate, gpus: int, random: np.random.Generator
 ) -> Iterator[tuple[float, dict[str, Any], float, float]]:
     """Run until there is no trial; of each that has its whole budget: train seconds of all so far, and what came of it.
 
