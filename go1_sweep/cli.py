@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from go1_sweep import __version__, interrupts
-from go1_sweep.errors import BadInput, Interrupted, UserError, did_you_mean
+from go1_sweep.errors import BadInput, Interrupted, UserError, did_you_mean, one_line
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("go1_sweep: interrupted", file=sys.stderr)
         return Interrupted.exit_code
+    except OSError as error:  # no room for a temporary file, say
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return UserError.exit_code
     return 0
 
 

@@ -98,12 +98,14 @@ class Progress:
         env_steps: environment steps collected for them.
         train_seconds: seconds of collection and learning, without start-up and checkpoints.
         score: the metric's mean over the last iterations; ``None`` until an episode has ended.
+        is_stale: the score is that of before a resume: no episode has ended since that had a beginning.
     """
 
     iterations: int = 0
     env_steps: int = 0
     train_seconds: float = 0.0
     score: float | None = None
+    is_stale: bool = False
 
     def used(self, unit: str) -> float:
         """The budget used, in the unit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 from pathlib import Path
@@ -175,3 +176,14 @@ def test_a_signal_at_any_moment_ends_a_command_with_130(monkeypatch, capsys, num
     finally:
         signal.signal(signal.SIGHUP, before)
     assert capsys.readouterr().err == "go1_sweep: interrupted\n"
+
+
+def test_a_disk_without_room_for_a_temporary_file_is_an_error_of_one_line(monkeypatch, capsys):
+    def full(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(doctor, "examine", full)
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().err == (
+        "error: FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp']\n"
+    )

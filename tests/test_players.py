@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,19 @@ def test_a_worker_stays_warm_until_what_it_holds_is_not_to_be_trusted(player, ch
         assert not refused.is_bad_input
         assert player._worker is None, fault
     assert isinstance(player.play(evaluate(checkpoint)), protocol.Evaluated)
+
+
+def test_an_exam_whose_worker_is_killed_is_sat_again_in_a_new_one(player, checkpoint, tmp_path):
+    player._spec = dataclasses.replace(player._spec, retries=1)
+    assert isinstance(player.play(evaluate(checkpoint)), protocol.Evaluated)
+    os.kill(player._worker._process.pid, signal.SIGKILL)
+    assert isinstance(player.play(evaluate(checkpoint)), protocol.Evaluated)
+    assert "killed by signal 9 (SIGKILL): a new one tries" in (tmp_path / "final.log").read_text()
+
+    refused = player.play(evaluate(checkpoint, play_fault="crash"))
+    assert isinstance(refused, protocol.Refused)
+    assert "SIGSEGV" in refused.why
+    assert (tmp_path / "final.log").read_text().count("Fatal Python error") == 2
 
 
 def test_a_long_evaluation_is_no_silence_and_a_hanging_one_is(player, checkpoint):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -42,10 +43,10 @@ def actor(tmp_path, monkeypatch) -> Iterator[Make]:
             "metric": "mean_reward",
             "window": 2,
         }
-        spec = WorkerSpec("fake", None, "cpu", 1, 60)
+        spec = WorkerSpec("fake", None, "cpu", 1, 60, retries=retries)
         train = protocol.Train(**{**fields, **request})
         each = object.__new__(TrialActor)
-        each.setup({"worker": asdict(spec), "train": asdict(train), "retries": retries})
+        each.setup({"worker": asdict(spec), "train": asdict(train)})
         made.append(each)
         return each
 
@@ -91,6 +92,20 @@ def test_a_worker_that_crashes_again_and_again_fails_the_trial_with_its_last_wor
     assert any("Segmentation fault" in line for line in results[-1]["evidence"])
     assert paths.worker_log.read_text().count("Fatal Python error") == 3
     assert sum(len(result["notes"]) for result in results) == 2
+
+
+def test_a_disk_that_is_full_when_a_worker_is_to_start_is_waited_for(actor, paths, monkeypatch):
+    one, start = actor(), WorkerSpec.start
+
+    def full(*_: Any) -> None:
+        monkeypatch.setattr(WorkerSpec, "start", start)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(WorkerSpec, "start", full)
+    monkeypatch.setattr(trainable, "POLL_SECONDS", 0.0)
+    results = steps(one)
+    assert [note for result in results for note in result["notes"]] == ["the disk is full: it waits for room"]
+    assert results[-1]["state"] == "completed"
 
 
 def test_without_retries_the_first_crash_is_the_last(actor, paths):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import sqlite3
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -10,6 +14,7 @@ import yaml
 from conftest import by_trial
 
 from go1_sweep import finalists, spec, trials_table
+from go1_sweep.errors import UserError
 from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths
 from go1_sweep.protocol import Progress
 from go1_sweep.sweep.trials import Retrainings, Trials
@@ -277,6 +282,15 @@ def test_a_resumed_sweep_knows_all_that_was_told_and_goes_on_with_what_was_not(m
     assert {told(paths)[each].state.name for each in (baseline, ahead)} == {"COMPLETE"}
 
 
+def test_a_rung_waits_for_a_trial_whose_score_is_of_before_a_resume(make):
+    trials, _, _ = make()
+    _, strong, resumed = (trials.draw().trial for _ in range(3))
+    assert trials.report(strong, at(3, 2.0))
+    assert trials.report(resumed, replace(at(4, 1.0), is_stale=True)), "others have learnt since"
+    assert trials.report(resumed, at(5, 3.0)), "it is compared now"
+    assert trials.records[resumed].progress == at(5, 3.0)
+
+
 def test_a_resumed_sweep_draws_what_it_would_have_drawn(make):
     def drawn(resumed_after: int) -> list[dict]:
         trials, _, _ = make(trials=20)
@@ -319,21 +333,52 @@ def test_a_trial_that_was_decided_when_the_sweep_died_is_told_when_it_is_resumed
     assert again.draw().trial == "0002", "it is not drawn again"
 
 
-def test_a_draw_in_which_the_sweep_died_is_completed_as_it_would_have_been(make, monkeypatch):
-    calm, _, _ = make(trials=4)
-    undisturbed = [calm.draw() for _ in range(5)]
-    trials, _, _ = make(trials=4)
-    trials.draw()
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("update trial_user_attributes set value_json = '{' where key = 'progress'", "is damaged (JSONDecodeError"),
+        ("update trial_user_attributes set key = 'x' where key = 'trial'", "is damaged (KeyError: 'trial')"),
+        ("delete from trials", "knows nothing of the trials that are there"),
+    ],
+)
+def test_a_study_that_is_not_what_it_was_is_refused_in_a_sentence(make, damage, message):
+    trials, paths, _ = make()
+    for _ in range(2):
+        trial = trials.draw().trial
+        trials.ended(trial, result("completed", at(12, 1.0)))
+        paths.trial(trial).folder.mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(paths.study)) as study:
+        study.execute(damage)
+        study.commit()
+    with pytest.raises(UserError, match=re.escape(message)):
+        make(resumed=True)
+
+
+@pytest.mark.parametrize("before", [0, 15], ids=["at random", "by TPE"])
+@pytest.mark.parametrize("dies_in", ["suggest_float", "suggest_int"])
+def test_a_draw_in_which_the_sweep_died_is_completed_as_it_would_have_been(make, monkeypatch, before, dies_in):
+    space = {**PARAMETERS, "num_envs": {"int_uniform": [8, 4096]}, "entropy_coef": {"uniform": [0.0, 0.1]}}
+
+    def some() -> Trials:
+        trials, _, _ = make(trials=before + 4, parameters=space)
+        for _ in range(before + 1):
+            record = trials.draw()
+            trials.ended(record.trial, result("completed", at(12, float(record.parameters["num_envs"]))))
+        return trials
+
+    calm = some()
+    undisturbed = [calm.draw() for _ in range(4)]
+    trials = some()
 
     def dies(*_: Any, **__: Any) -> None:
         raise InterruptedError
 
     with monkeypatch.context() as patch:
-        patch.setattr(optuna.trial.Trial, "suggest_float", dies)
+        patch.setattr(optuna.trial.Trial, dies_in, dies)
         with pytest.raises(InterruptedError):
             trials.draw()
-    again, _, _ = make(trials=4, resumed=True)
-    records = [again.draw() for _ in range(5)]
-    assert [record.trial for record in records] == [BASELINE, "0000", "0001", "0002", "0003"]
+    again, _, _ = make(trials=before + 4, parameters=space, resumed=True)
+    records = [again.draw() for _ in range(4)]
+    assert [record.trial for record in records] == [record.trial for record in undisturbed]
     assert again.is_exhausted
     assert [record.parameters for record in records] == [record.parameters for record in undisturbed]

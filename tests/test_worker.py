@@ -21,6 +21,7 @@ from conftest import alive, logs, wait_for
 from go1_sweep import checkpoint, protocol
 from go1_sweep.paths import TrialPaths
 from go1_sweep.sweep import trainable
+from go1_sweep.trial.progress import TrialLog
 from go1_sweep.worker.process import WorkerFailed, WorkerSpec
 
 TIMEOUT = 240.0
@@ -118,13 +119,15 @@ def test_after_a_resume_the_score_stays_until_each_env_has_begun_an_episode_of_i
     newest = str(TrialPaths(tmp_path / "a").checkpoints()[-1])
 
     worker.begin(request(tmp_path, budget_max=20, window=3, parameters=parameters, checkpoint=newest))
-    scores = []
+    scores, stale = [], []
     while isinstance(message := worker.receive(), protocol.Report):
         scores.append(message.progress.score)
+        stale.append(message.progress.is_stale)
         worker.worker.send(protocol.Continue("a"))
 
     rewards = [float(row["mean_reward"]) for row in logs(tmp_path / "a")]
     assert scores[:3] == [before] * 3 != [pytest.approx(reward) for reward in rewards[12:15]]
+    assert stale == [True] * 3 + [False] * 5
     assert scores[3:6] == [pytest.approx(sum(rewards[15:end]) / (end - 15)) for end in (16, 17, 18)]
     assert scores[-1] == pytest.approx(sum(rewards[-3:]) / 3)
 
@@ -312,7 +315,7 @@ def test_a_worker_that_has_had_its_trials_is_replaced(tmp_path, monkeypatch):
 
     def config(trial: str, max_trials: int | None) -> dict[str, Any]:
         spec = WorkerSpec("fake", None, "cpu", 1, 60, max_trials=max_trials)
-        return {"worker": asdict(spec), "train": asdict(request(tmp_path, trial, budget_max=1)), "retries": 0}
+        return {"worker": asdict(spec), "train": asdict(request(tmp_path, trial, budget_max=1))}
 
     actor = object.__new__(trainable.TrialActor)
     actor.setup(config("a", 2))
@@ -361,3 +364,19 @@ def test_training_with_mjlab_loads_no_opengl(talk, tmp_path):
     pid = worker.worker._process.pid
     assert psutil.Process(pid).environ()["MUJOCO_GL"] == "disable"
     assert "libEGL" not in Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_a_damaged_cell_of_a_log_costs_no_more_than_that(tmp_path):
+    paths = TrialPaths(tmp_path)
+    paths.logs.write_text("iteration,mean_reward,value_loss\n1,1.x,0.1\n2,3.0,nan\n3,4.0,0.2\n")
+    paths.progress.write_text('[1]\n{"iterations": 2}\n{"iterations": 3}\n')
+    log = TrialLog(paths, "mean_reward", 2, protocol.Progress(2, 24, 0.5, 1.5), 0, pytest.fail)
+    log.add({"Train/mean_reward": 1.0, "Perf/collection_time": 0.1, "Perf/learning_time": 0.1}, 24, None)
+    log.close()
+    assert [(row["iteration"], row["mean_reward"], row["value_loss"]) for row in logs(tmp_path)] == [
+        ("1", "", "0.1"),
+        ("2", "3.0", ""),
+        ("3", "1.0", ""),
+    ]
+    assert [json.loads(line)["iterations"] for line in paths.progress.read_text().splitlines()] == [2, 3]
+    assert log.progress.score == 2.0

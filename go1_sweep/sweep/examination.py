@@ -12,6 +12,7 @@ from go1_sweep.errors import BadInput, UserError
 from go1_sweep.evaluation import Evaluation, evaluation_of, load
 from go1_sweep.finalists import Candidate
 from go1_sweep.paths import TrialPaths
+from go1_sweep.patience import raise_if_full
 from go1_sweep.sweep.players import Players
 from go1_sweep.terminal import Terminal
 from go1_sweep.wording import title
@@ -56,7 +57,7 @@ class Examination:
         Raises:
             BadInput: none could be played, and the first one's checkpoint is at fault.
             UserError: none could be played.
-            OSError: a result cannot be kept.
+            OSError: a result cannot be kept, or there is no room for the steps of an exam.
         """
         done = self._kept(places, seeds)
         if done:
@@ -76,6 +77,7 @@ class Examination:
             if isinstance(answer, protocol.Evaluated):
                 answers[place][seed] = answer
             elif isinstance(answer, protocol.Refused) and place not in refused:
+                raise_if_full(self.candidates[place].file.parent)  # which is no fault of the policy's
                 refused[place] = answer
                 if len(places) > 1:  # else it is the error
                     who = self.candidates[place]

@@ -62,8 +62,8 @@ def local_ray(scratch: str, then: str) -> Iterator[None]:
         )
     except BaseException as error:
         kill_all(token)
-        if isinstance(error, KeyboardInterrupt):
-            raise
+        if isinstance(error, KeyboardInterrupt | SystemExit):  # the latter by Ray's own handler of SIGTERM
+            raise KeyboardInterrupt from None
         raise UserError(f"Ray did not start: {one_line(error)} (its logs: /tmp/ray/session_latest/logs)") from error
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put in one of its own
     # What Ray and Tune log of a lost actor names things that are in none of our files; we say it ourselves.
@@ -73,14 +73,16 @@ def local_ray(scratch: str, then: str) -> Iterator[None]:
     watch.start()
     try:
         yield
-    except KeyboardInterrupt:
-        if not watch.dead:
+    except (KeyboardInterrupt, Exception):
+        if not watch.look():  # else that is the reason, whatever came of it
             raise
     finally:
         watch.work_is_over.set()
-        ray.shutdown()
-        watch.ray_is_over.set()
-        kill_all(token)
+        try:
+            ray.shutdown()
+        finally:  # also at a second Ctrl-C
+            watch.ray_is_over.set()
+            kill_all(token)
     if watch.dead:
         raise UserError(watch.problem())
 
@@ -115,4 +117,5 @@ def worker_for(simulator: str, settings: SimulatorSpec, resources: ResourcesSpec
         stall_timeout=resources.stall_timeout,
         launch=settings.launch,
         max_trials=settings.max_trials_per_worker,
+        retries=resources.retries,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Players:
         self._slots = slots
         self._make: Any = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus)(PlayerActor)
         self._arguments = worker, log
+        self._retries = worker.retries
         self._idle: list[Any] = []
         self._running: dict[Any, tuple[Any, int]] = {}
 
@@ -49,9 +50,10 @@ class Players:
     def play(self, jobs: list[protocol.Job]) -> Iterator[tuple[int, protocol.Answer]]:
         """Do all jobs, as many at a time as there are slots; gives each one's place and answer, as they come.
 
-        A player that dies (its host went down) answers its job with ``Refused``, and is replaced.
+        A player that dies (its host went down) is replaced; a job in which that happens too often is ``Refused``.
         """
         waiting = deque(enumerate(jobs))
+        lost = Counter[int]()
         while waiting or self._running:
             while waiting and len(self._running) < self._slots.count:
                 player = self._idle.pop() if self._idle else self._make.remote(*self._arguments)
@@ -62,6 +64,10 @@ class Players:
             try:
                 answer = ray.get(done)
             except RayError as error:
+                lost[place] += 1
+                if lost[place] <= self._retries:
+                    waiting.append((place, jobs[place]))
+                    continue
                 answer = protocol.Refused(f"its actor died: {str(error).splitlines()[0]}")
             else:
                 self._idle.append(player)

@@ -57,12 +57,18 @@ class Watch(threading.Thread):
         """What happened, for the user."""
         return f"Ray has ended: its {self.dead[0]} died; {self._then}"
 
+    def look(self) -> bool:
+        """Whether one has died."""
+        alive = dict(_processes(self._token))
+        dead = [name for pid, name in self._vital.items() if pid not in alive]
+        if dead and not self.work_is_over.is_set():  # else it ended in good order while we looked
+            self.dead = dead
+        return bool(self.dead)
+
     def run(self) -> None:
         """Look again and again."""
         while not self.work_is_over.wait(LOOK_SECONDS):
-            alive = dict(_processes(self._token))
-            self.dead += [name for pid, name in self._vital.items() if pid not in alive]
-            if self.dead:
+            if self.look():
                 self._interrupt()  # asks for an end in good order, which may need Ray
                 if not self.work_is_over.wait(LOOK_SECONDS):
                     self._interrupt()

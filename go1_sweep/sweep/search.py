@@ -147,6 +147,7 @@ class Search:
 
     def _drawn(self, trial: Trial) -> tuple[str, dict[str, Value]]:
         trial_id = self._keep(f"{trial.number:04d}", trial)
+        _ = trial.relative_params  # what is drawn together is drawn here, whichever of it the study has already
         return trial_id, patiently(lambda: draw(self._spec.space, _EachByItself(trial, self._spec)), self._pause)
 
     def _keep(self, trial_id: str, trial: Trial) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ray import tune
 
 from go1_sweep import checkpoint, protocol
 from go1_sweep.paths import TrialPaths
+from go1_sweep.patience import POLL_SECONDS, is_full
 from go1_sweep.protocol import Progress
 from go1_sweep.sweep.ray_watch import end_with_raylet
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
@@ -59,7 +61,7 @@ class TrialActor(tune.Trainable):
         self._train = protocol.Train(**new_config["train"])
         self._progress: Progress | None = None
         """Where the trial stands; ``None`` before its folder was looked at."""
-        self._retries_left = new_config["retries"]
+        self._retries_left = self._spec.retries
         self._waits = False
         """Whether the disk is full; the worker says so again and again."""
         return True
@@ -82,12 +84,12 @@ class TrialActor(tune.Trainable):
         except WorkerFailed as failure:
             return self._failed(str(failure))
         except Exception as error:  # a raise would cost the actor, and Tune would not say why
+            if is_full(error):  # before there was a worker that could say so
+                time.sleep(POLL_SECONDS)
+                return self._waiting()
             return self._failed(f"{type(error).__name__}: {error}")
         if isinstance(message, protocol.Waiting):
-            if not self._waits:
-                self._note("the disk is full: it waits for room")
-            self._waits = True
-            return self._result("running", "")
+            return self._waiting()
         self._progress, self._waits = message.progress, False
         if isinstance(message, protocol.Report):
             return self._result("running", "")
@@ -133,6 +135,13 @@ class TrialActor(tune.Trainable):
             self._note(f"{failure}: it goes on in a new one ({self._retries_left} retries left)")
             self._find_checkpoint()
             return None
+
+    def _waiting(self) -> dict[str, Any]:
+        """The trial goes on when there is room."""
+        if not self._waits:
+            self._note("the disk is full: it waits for room")
+        self._waits = True
+        return self._result("running", "")
 
     def _is_published(self) -> bool:
         newest = checkpoint.read_manifest(TrialPaths(Path(self._train.folder)))[-1:]

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from go1_sweep import checkpoint, trials_table
+from go1_sweep.errors import UserError, one_line
 from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths, shown
 from go1_sweep.patience import POLL_SECONDS, patiently
 from go1_sweep.protocol import Progress
@@ -104,10 +105,10 @@ class Trainings(ABC):
         record = self.records[trial]
         if record.state == "early_stopped":
             pass  # by us: however it took that
+        elif (result is None and self.is_interrupted) or (result and result["state"] == "running"):
+            record.state, record.why = "interrupted", INTERRUPTED
         elif result is None:
             record.state, record.why = "failed", f"{LOST} too often"
-        elif result["state"] == "running":
-            record.state, record.why = "interrupted", INTERRUPTED
         else:
             record.state, record.why = result["state"], result["why"]
             record.evidence, record.diverged = result["evidence"], result["diverged"]
@@ -163,14 +164,24 @@ class Trials(Trainings):
     """All trials of one sweep."""
 
     def __init__(self, spec: Spec, paths: SweepPaths, listener: Listener) -> None:
+        """Begin, or go on with what the study holds.
+
+        Raises:
+            UserError: the study cannot be read, or is not that of the trials that are there.
+        """
         super().__init__(spec, paths, listener)
         stopping = spec.early_stopping
-        self._search = Search(spec, paths, self._pause)
         self._asha = Asha(spec.rungs(), stopping.reduction_factor, stopping.mode)
-        scores = self._search.scores()
+        try:
+            self._search = Search(spec, paths, self._pause)
+            scores = self._search.scores()
+            self.records = {record.trial: record for record in self._search.records()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{shown(paths.study)} is damaged ({one_line(error)}): bring it back") from error
+        if not self.records and any(paths.trials.glob("*")):
+            raise UserError(f"{shown(paths.study)} knows nothing of the trials that are there: bring it back")
         for rung in self._asha.rungs:
             rung.scores |= scores.get(rung.budget, {})
-        self.records = {record.trial: record for record in self._search.records()}
         self._waiting = [record for record in self.records.values() if record.state == "interrupted"]
         """Trials of a sweep that was resumed, which go on before others are drawn."""
         for record in self._waiting:
@@ -188,13 +199,15 @@ class Trials(Trainings):
     def report(self, trial: str, progress: Progress, gpu: str = "", notes: Sequence[str] = ()) -> bool:
         """Take an iteration's report; whether the trial goes on, by the rungs as well.
 
-        They do not stop one that has used its whole budget, when its last iteration jumped over one.
+        They do not stop one that has used its whole budget, when its last iteration jumped over one, and wait for one
+        whose score is of before a resume: others have learnt since.
         """
         goes_on = super().report(trial, progress, gpu, notes)
         if trial == BASELINE:
             return goes_on
         record, unit = self.records[trial], self._spec.budget.unit
-        for verdict in self._asha.report(trial, progress.used(unit), progress.score):
+        score = None if progress.is_stale else progress.score
+        for verdict in self._asha.report(trial, progress.used(unit), score):
             rung = verdict.rung
             if not (verdict.goes_on or self._is_over(progress)):
                 record.state = "early_stopped"
@@ -234,7 +247,10 @@ class Retrainings(Trainings):
         super().__init__(spec, paths.retrained, listener)
         seeds = range(1, spec.final.retrain_seeds + 1)
         named = [(f"{trial.trial}-{seed}", trial.parameters) for seed in seeds for trial in trials]
-        known = trials_table.read(self.paths)
+        try:
+            known = trials_table.read(self.paths)
+        except UserError:  # it is damaged: each training takes up what it has published
+            known = []
         done = {record.trial: record for record in known if record.state in ("completed", "failed", "infeasible")}
         self.records |= {name: done[name] for name, _ in named if name in done}
         self._waiting = [

@@ -68,14 +68,13 @@ class TuneSearcher(_Live, Searcher):
         slots: int,
         request: Callable[[TrialRecord], protocol.Train],
         worker: WorkerSpec,
-        retries: int,
     ) -> None:
         super().__init__()
         self._trials = trials
         self._trouble = trouble
         self._slots = slots
         self._request = request
-        self._rest = {"worker": dataclasses.asdict(worker), "retries": retries}
+        self._worker = dataclasses.asdict(worker)
         self._ids: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
@@ -103,7 +102,7 @@ class TuneSearcher(_Live, Searcher):
             return None
         record = self._trials.draw()
         self._ids[trial_id] = record.trial
-        return {"train": dataclasses.asdict(self._request(record)), **self._rest}
+        return {"train": dataclasses.asdict(self._request(record)), "worker": self._worker}
 
 
 class TuneScheduler(_Live, FIFOScheduler):

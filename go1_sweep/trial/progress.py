@@ -155,11 +155,13 @@ class TrialLog:
         iteration = self.progress.iterations + 1
         if self._metric in row and iteration > self._cut_until:
             self._recent.append(row[self._metric])
+        before = self.progress
         self.progress = Progress(
             iterations=iteration,
-            env_steps=self.progress.env_steps + env_steps,
-            train_seconds=self.progress.train_seconds + seconds,
-            score=sum(self._recent) / len(self._recent) if self._recent else self.progress.score,
+            env_steps=before.env_steps + env_steps,
+            train_seconds=before.train_seconds + seconds,
+            score=sum(self._recent) / len(self._recent) if self._recent else before.score,
+            is_stale=not self._recent and before.score is not None,
         )
         row |= {
             "iteration": iteration,
@@ -212,12 +214,20 @@ class _Table:
         if not self._path.exists():
             return []
         rows = csv.DictReader(io.StringIO(_whole_lines(self._path)))
-        return [{name: cell for name, cell in row.items() if name and cell} for row in rows]
+        return [{name: cell for name, cell in row.items() if name and _is_number(cell)} for row in rows]
 
     def _rewrite(self, rows: list[dict[str, str]]) -> io.TextIOWrapper:
         lines = [_line(self._columns), *(_line([row.get(c, "") for c in self._columns]) for row in rows)]
         patiently(lambda: write_atomically(self._path, "".join(lines)), self._pause)
         return open(self._path, "a", encoding="utf-8")
+
+
+def _is_number(cell: Any) -> bool:
+    """All cells but those of columns that a row does not have; not, where the file was damaged."""
+    try:
+        return math.isfinite(float(cell))
+    except (TypeError, ValueError):
+        return False
 
 
 def _whole_lines(path: Path) -> str:
@@ -240,7 +250,7 @@ def _drop_lines(path: Path, last_iteration: int) -> None:
         return
     kept = []
     for line in _whole_lines(path).splitlines():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, TypeError):
             if _iteration(strict_json.loads(line)) <= last_iteration:
                 kept.append(line + "\n")
     write_atomically(path, "".join(kept))

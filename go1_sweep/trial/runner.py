@@ -6,7 +6,7 @@ rsl_rl 3 (Isaac Lab 2.3) keeps actor and critic in one module, and the runner it
 
 from __future__ import annotations
 
-import tempfile
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, cast
@@ -133,9 +133,10 @@ class _Runner5(Runner):
         logger.log = lambda *args, **kwargs: around_log(lambda: log(*args, **kwargs))
 
     def _load(self, content: dict[str, Any]) -> None:
-        with tempfile.NamedTemporaryFile(suffix=".pt") as file:  # a runner may load more than rsl_rl's own, by file
-            torch.save(content, file.name)
-            self.rsl_rl.load(file.name, map_location=str(self.rsl_rl.device))
+        file = io.BytesIO()  # a runner may load more than rsl_rl's own, and gives torch what it is given
+        torch.save(content, file)
+        file.seek(0)
+        self.rsl_rl.load(cast(Any, file), map_location=str(self.rsl_rl.device))
 
     def _kl(self, observations: TensorDict, sampled: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor | None:
         actor, collected = self._alg.get_policy(), self._alg.storage.distribution_params

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -30,14 +31,24 @@ class Player:
     def play(self, job: protocol.Job, tell: Callable[[protocol.Note], None] = unheard) -> protocol.Answer:
         """Do the job; whatever goes wrong is a ``Refused``.
 
+        Where its worker fails, a fresh one tries, but for films: what crashes in GL does so again.
+
         Args:
             job: what.
             tell: hears how far it is.
         """
-        try:
-            return self._film(job, tell) if isinstance(job, protocol.Film) else self._do(job, tell, self._gl)
-        except Exception as error:  # a raise would say less than a line does
-            return protocol.Refused(one_line(error))
+        retries = 0 if isinstance(job, protocol.Film) else self._spec.retries
+        while True:
+            try:
+                return self._film(job, tell) if isinstance(job, protocol.Film) else self._do(job, tell, self._gl)
+            except WorkerFailed as failure:
+                if not retries:
+                    return protocol.Refused(f"{failure}; see {self._log}")
+                retries -= 1
+                with contextlib.suppress(OSError), open(self._log, "a") as log:
+                    log.write(f"[go1_sweep] {failure}: a new one tries\n")
+            except Exception as error:  # a raise would say less than a line does
+                return protocol.Refused(one_line(error))
 
     def start(self) -> protocol.Hello:
         """Start the worker, before its first job; what it said of itself.
@@ -66,8 +77,9 @@ class Player:
                 tell(message)
             if not isinstance(message, protocol.Answer):
                 raise WorkerFailed(f"the simulator worker sent {type(message).__name__}, which is no answer")
-        except WorkerFailed as failure:
-            message = protocol.Refused(f"{failure}; see {self._log}")
+        except WorkerFailed:
+            self.close()
+            raise
         if isinstance(message, protocol.Refused) and not message.is_bad_input:
             self.close()
         return message

@@ -16,6 +16,7 @@ from typing import Any
 
 import go1_sweep
 from go1_sweep import protocol
+from go1_sweep.patience import is_full
 from go1_sweep.worker.interpreter import NoInterpreter, inherited, interpreter
 
 PACKAGE = Path(go1_sweep.__file__).resolve().parent
@@ -45,6 +46,7 @@ class WorkerSpec:
         stall_timeout: how long it may say nothing [s].
         launch: what only this simulator's ``launch`` takes.
         max_trials: after so many, one after the other, a fresh process takes over; ``None``: the simulator says.
+        retries: fresh processes that a trial or an exam gets after the first one failed.
     """
 
     simulator: str
@@ -54,6 +56,7 @@ class WorkerSpec:
     stall_timeout: float
     launch: dict[str, Any] = field(default_factory=dict)
     max_trials: int | None = None
+    retries: int = 0
 
     def start(self, log: Path, *, gl: str = "disable") -> WorkerProcess:
         """Start it; see ``WorkerProcess``."""
@@ -76,6 +79,7 @@ class WorkerProcess:
 
         Raises:
             WorkerFailed: the interpreter cannot be started.
+            OSError: the disk is full.
         """
         self._log = log
         self._scratch = tempfile.TemporaryDirectory(prefix="go1_sweep-", ignore_cleanup_errors=True)
@@ -103,6 +107,8 @@ class WorkerProcess:
             os.close(incoming)
             os.close(outgoing)
             self._scratch.cleanup()
+            if is_full(error):
+                raise
             raise WorkerFailed(f"{what}: {error.strerror}" if isinstance(error, OSError) else str(error)) from None
         finally:
             os.close(child_in)
