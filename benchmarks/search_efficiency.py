@@ -85,6 +85,7 @@ class Ours:
         completed = progress.train_seconds >= self._budget
         state, why = ("completed", "used its whole budget") if completed else ("running", "")
         told = {"state": state, "why": why, "evidence": [], "notes": [], "diverged": False, "progress": vars(progress)}
+        told |= {"slot": "", "seconds": {}}
         self._trials.ended(trial, told)
         return completed
 

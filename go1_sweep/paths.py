@@ -171,6 +171,11 @@ class SweepPaths:
         return self.folder / "trials"
 
     @property
+    def timeline(self) -> Path:
+        """Which trial had which slot, when, and what for, one a line."""
+        return self.folder / "timeline.jsonl"
+
+    @property
     def trials_table(self) -> Path:
         """One row per trial."""
         return self.folder / "trials.csv"

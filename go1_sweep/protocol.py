@@ -203,12 +203,14 @@ class Report:
     Attributes:
         row: what ``logs.csv`` has of it.
         gpu_memory: as in ``Started``.
+        seconds: that this process has spent on the trial so far besides training, by use (see ``timeline``).
     """
 
     trial: str
     progress: Progress
     row: dict[str, float]
     gpu_memory: list[int]
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True)

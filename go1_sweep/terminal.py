@@ -115,6 +115,9 @@ class Terminal:
         """What became of the trials; then the winner, its parameters, its numbers and where everything is."""
         states = ", ".join(f"{count} {state}" for state, count in result["states"].items())
         self._say(f"[bold]Done[/] in {clock(time.monotonic() - self._began)}: {states}")
+        if (spent := result["slots"]["trials"]["sum"])["held"]:
+            shares = ", ".join(f"{use} {spent[use] / spent['held']:.0%}" for use in spent if use != "held")
+            self._say(f"  slots held {clock(spent['held'])} for the trials: {shares}")
         if outcome is None:
             return
         winner = result["winner"]

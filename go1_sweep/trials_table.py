@@ -34,6 +34,8 @@ class TrialRecord:
         evidence: the last lines of its worker's log, if it failed; not in ``trials.csv``.
         diverged: whether it failed by its parameters, as far as one can tell; ``trials.csv`` says it in ``why``.
         gpu: the index of its GPU; empty on the CPU and until its first report; not in ``trials.csv``.
+        slot: likewise, see ``timeline.Stint``.
+        seconds: that it has spent there besides training, by use; not in ``trials.csv``.
     """
 
     trial: str
@@ -45,6 +47,8 @@ class TrialRecord:
     evidence: list[str] = field(default_factory=list)
     diverged: bool = False
     gpu: str = ""
+    slot: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def best(records: Iterable[TrialRecord], mode: str) -> TrialRecord | None:

@@ -23,7 +23,7 @@ EXAMPLES = [
     protocol.Started("0001", [], 10**9),
     protocol.Continue("0001"),
     protocol.Stop("0001", True),
-    protocol.Report("0001", Progress(1, 96, 0.5, None), {"iteration": 1, "kl": 0.01}, [1, 2]),
+    protocol.Report("0001", Progress(1, 96, 0.5, None), {"iteration": 1, "kl": 0.01}, [1, 2], {"building": 4.5}),
     protocol.Waiting("0001"),
     protocol.Ended("0001", "failed", "killed by\nsignal 9 \u2028", Progress(3, 288, 1.5, -2.25)),
     protocol.Evaluate(POLICY, 48, 7, 0, "/runs/trajectories.npz", exam_seconds=10.0),
@@ -100,7 +100,7 @@ def test_any_message_comes_back_equal(message):
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_none_is_not_sent(number):
     for message in [
-        protocol.Report("0001", Progress(score=number), {}, []),
+        protocol.Report("0001", Progress(score=number), {}, [], {}),
         dataclasses.replace(EXAMPLES[3], parameters={"gamma": number}),
         dataclasses.replace(EXAMPLES[3], checkpoints_at=[number]),
     ]:
@@ -109,8 +109,8 @@ def test_a_number_that_is_none_is_not_sent(number):
 
 
 def test_whole_numbers_pass_as_floats():
-    line = encode(protocol.Report("0001", Progress(train_seconds=3, score=2), {}, []))
-    assert decode(line) == protocol.Report("0001", Progress(train_seconds=3.0, score=2.0), {}, [])
+    line = encode(protocol.Report("0001", Progress(train_seconds=3, score=2), {}, [], {}))
+    assert decode(line) == protocol.Report("0001", Progress(train_seconds=3.0, score=2.0), {}, [], {})
 
 
 def progress(**changes) -> bytes:

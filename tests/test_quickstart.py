@@ -16,7 +16,7 @@ import torch
 import yaml
 from conftest import by_trial, logs, start
 
-from go1_sweep import checkpoint, exam
+from go1_sweep import checkpoint, exam, timeline
 from go1_sweep.paths import SweepPaths
 
 pytest.importorskip("mjlab")
@@ -69,6 +69,18 @@ def test_the_winner_is_selected_by_the_exam_from_the_best_in_training_and_the_ba
     assert (paths.folder / winner["checkpoint"]).read_bytes() == paths.best.checkpoint.read_bytes()
     assert str(paths.best.onnx) in out
     assert result["verdict"]["sentence"] in out
+
+
+def test_the_time_of_the_slots_is_accounted_for(quickstart):
+    paths, out = quickstart
+    result, stints = json.loads(paths.result.read_text()), timeline.read(paths.timeline)
+    spent = result["slots"]["trials"]["sum"]
+    assert sorted(stint.trial for stint in stints) == sorted(by_trial(paths))
+    assert spent["training"] == pytest.approx(result["seconds"]["train"], abs=0.1)
+    assert sum(seconds for use, seconds in spent.items() if use != "held") == pytest.approx(spent["held"], abs=0.1)
+    assert all(spent[use] > 0 for use in ("importing", "building", "checkpointing", "other", "idle"))
+    assert 0 < result["seconds"]["evaluation"] < 2 * result["seconds"]["final"]
+    assert "slots held" in out
 
 
 def test_evaluation_json_is_what_the_recorded_trajectories_say(quickstart):

@@ -465,7 +465,7 @@ def test_deterministic_turns_the_trade_round_and_back():
 
 def report(iteration: int, gpu_memory: list[int]) -> protocol.Report:
     progress = protocol.Progress(iteration, iteration * 1000, iteration * 0.5)
-    return protocol.Report("run", progress, {"mean_reward": 12.345, "mean_episode_length": 678.9}, gpu_memory)
+    return protocol.Report("run", progress, {"mean_reward": 12.345, "mean_episode_length": 678.9}, gpu_memory, {})
 
 
 def test_the_progress_line_says_how_fast_it_goes_and_warns_once_of_memory_that_is_nearly_full():

@@ -73,7 +73,8 @@ def make(tmp_path):
 
 
 def result(state: str, progress: Progress, why: str = "so", *, diverged: bool = False) -> dict[str, Any]:
-    return {"state": state, "why": why, "evidence": [], "notes": [], "diverged": diverged, "progress": vars(progress)}
+    told = {"state": state, "why": why, "evidence": [], "notes": [], "diverged": diverged, "progress": vars(progress)}
+    return told | {"slot": "here GPU 0", "seconds": {"importing": 2.0}}
 
 
 def at(iterations: int, score: float | None) -> Progress:

@@ -78,6 +78,7 @@ class Outcome:
         verdict: on the winner; ``None`` where there is no baseline.
         no_video: why there is no video; empty if there is one.
         retrained: the trainings with the parameters of both, judged; empty where there was none.
+        player_seconds: that playing, filming and exporting took in all slots together.
     """
 
     winner: Evaluation
@@ -86,6 +87,7 @@ class Outcome:
     verdict: Verdict | None
     no_video: str
     retrained: list[Evaluation] = field(default_factory=list)
+    player_seconds: float = 0.0
 
     @property
     def beside(self) -> Evaluation | None:
@@ -124,7 +126,7 @@ def run(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> Outcom
     if baseline is None and stage.is_of_run:
         terminal.note("No verdict: there is no baseline that could be judged")
     verdict = of_policies(winner, baseline) if baseline else None
-    outcome = Outcome(winner, baseline, list(selected.values()), verdict, no_video)
+    outcome = Outcome(winner, baseline, list(selected.values()), verdict, no_video, player_seconds=players.seconds)
     _write(stage, outcome)
     return outcome
 
@@ -147,10 +149,12 @@ def judge_parameters(stage: Stage, outcome: Outcome, ours: Retrained, theirs: Re
     """
     candidates = [*ours.candidates, *theirs.candidates]
     judged: dict[int, Evaluation] = {}
+    seconds = outcome.player_seconds
     if candidates:
         with Players(stage.slots, stage.worker, stage.log) as players:
             exam = _examination(stage, candidates, players, terminal)
             judged = exam.sit("judgement", range(len(candidates)), stage.seeds.judging)
+        seconds += players.seconds
     scores = {candidates[place].trial: each.overall().score or 0.0 for place, each in judged.items()}
     of_ours, of_theirs = (
         [scores[each.trial] for each in side.candidates if each.trial in scores] + [0.0] * side.diverged
@@ -162,7 +166,7 @@ def judge_parameters(stage: Stage, outcome: Outcome, ours: Retrained, theirs: Re
         verdict = outcome.verdict
         few = f"{len(of_ours)} and {len(of_theirs)} trainings are left"
         terminal.note(f"{few}, too few to judge the parameters: the verdict is about the policies")
-    outcome = dataclasses.replace(outcome, retrained=list(judged.values()), verdict=verdict)
+    outcome = dataclasses.replace(outcome, retrained=list(judged.values()), verdict=verdict, player_seconds=seconds)
     _write(stage, outcome)
     return outcome
 

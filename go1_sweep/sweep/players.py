@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,11 @@ class PlayerActor(Player):
 
 
 class Players:
-    """As many players as there are slots, made when they are needed; they stay warm from one ``play`` to the next."""
+    """As many players as there are slots, made when they are needed; they stay warm from one ``play`` to the next.
+
+    Attributes:
+        seconds: that they have been busy, all together.
+    """
 
     def __init__(self, slots: Slots, worker: WorkerSpec, log: Path) -> None:
         self._slots = slots
@@ -35,7 +40,8 @@ class Players:
         self._arguments = worker, log
         self._retries = worker.retries
         self._idle: list[Any] = []
-        self._running: dict[Any, tuple[Any, int]] = {}
+        self._running: dict[Any, tuple[Any, int, float]] = {}
+        self.seconds = 0.0
 
     def __enter__(self) -> Players:
         return self
@@ -44,7 +50,7 @@ class Players:
         """End all players and what they still do."""
         with contextlib.suppress(RayError):
             ray.get([player.close.remote() for player in self._idle])
-        for player in [*self._idle, *(player for player, _ in self._running.values())]:
+        for player in [*self._idle, *(player for player, _, _ in self._running.values())]:
             ray.kill(player)
 
     def play(self, jobs: list[protocol.Job]) -> Iterator[tuple[int, protocol.Answer]]:
@@ -58,9 +64,10 @@ class Players:
             while waiting and len(self._running) < self._slots.count:
                 player = self._idle.pop() if self._idle else self._make.remote(*self._arguments)
                 place, job = waiting.popleft()
-                self._running[player.play.remote(job)] = player, place
+                self._running[player.play.remote(job)] = player, place, time.monotonic()
             (done,), _ = ray.wait(list(self._running), num_returns=1)
-            player, place = self._running.pop(done)
+            player, place, began = self._running.pop(done)
+            self.seconds += time.monotonic() - began
             try:
                 answer = ray.get(done)
             except RayError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import go1_sweep
-from go1_sweep import trials_table
+from go1_sweep import timeline, trials_table
 from go1_sweep.errors import BadInput
 from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import SweepPaths, drop_leftovers, shown, write_atomically, write_json
@@ -109,7 +109,9 @@ def write_result(
             **{use: round(each, 3) for use, each in seconds.items()},
             "train": _train_seconds(records),
             "retrain": _train_seconds(trials_table.read(paths.retrained)),
+            "evaluation": round(outcome.player_seconds, 3) if outcome else 0.0,
         },
+        "slots": {"trials": _slots(paths), "retrained": _slots(paths.retrained)},
     }
     write_json(paths.result, result)
     return result
@@ -117,6 +119,12 @@ def write_result(
 
 def _train_seconds(records: Iterable[TrialRecord]) -> float:
     return round(sum(record.progress.train_seconds for record in records), 3)
+
+
+def _slots(paths: SweepPaths) -> dict[str, Any]:
+    """Where the time of the slots went that held trials."""
+    each = timeline.by_slot(timeline.read(paths.timeline))
+    return {"sum": timeline.in_all(each), "each": each}
 
 
 def _summary(paths: SweepPaths, record: TrialRecord, evaluation: Evaluation) -> dict[str, Any]:

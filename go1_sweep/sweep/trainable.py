@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from go1_sweep import checkpoint, protocol
+from go1_sweep import checkpoint, protocol, timeline
 from go1_sweep.paths import TrialPaths
 from go1_sweep.patience import POLL_SECONDS, is_full
 from go1_sweep.protocol import Progress
@@ -62,6 +64,9 @@ class TrialActor(tune.Trainable):
         self._progress: Progress | None = None
         """Where the trial stands; ``None`` before its folder was looked at."""
         self._retries_left = self._spec.retries
+        self._seconds: dict[str, float] = {}
+        """That the trial took here besides training, by use: all but what its worker tells of itself."""
+        self._seconds_of_worker: dict[str, float] = {}
         self._waits = False
         """Whether the disk is full; the worker says so again and again."""
         return True
@@ -92,6 +97,7 @@ class TrialActor(tune.Trainable):
             return self._waiting()
         self._progress, self._waits = message.progress, False
         if isinstance(message, protocol.Report):
+            self._seconds_of_worker = message.seconds
             return self._result("running", "")
         self._worker_is_on = None
         if message.state == "completed":
@@ -165,8 +171,12 @@ class TrialActor(tune.Trainable):
             self._end_worker()
             self._log(f"the warm worker was replaced: {problem}")
         if self._worker is None:
+            began = time.monotonic()
             self._worker = self._spec.start(log)
             hello = self._worker.greeted(self._spec.stall_timeout)
+            importing = {"importing": time.monotonic() - began}
+            self._seconds = timeline.added(self._seconds, self._seconds_of_worker, importing)
+            self._seconds_of_worker = {}
             self._max_trials = self._spec.max_trials or hello.max_trials
             self._tell(self._train)
             self._started(self._receive())
@@ -251,6 +261,8 @@ class TrialActor(tune.Trainable):
             "evidence": evidence or [],
             "diverged": diverged,
             "gpu": self._gpu,
+            "slot": f"{platform.node()} {f'GPU {self._gpu}' if self._gpu else f'process {os.getpid()}'}",
+            "seconds": timeline.added(self._seconds, self._seconds_of_worker),
             "progress": dataclasses.asdict(self._progress or Progress()),
             "done": state != "running",
         }

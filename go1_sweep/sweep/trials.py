@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from go1_sweep import checkpoint, trials_table
+from go1_sweep import checkpoint, timeline, trials_table
 from go1_sweep.errors import UserError, one_line
 from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths, shown
 from go1_sweep.patience import POLL_SECONDS, patiently
@@ -54,6 +54,9 @@ class Trainings(ABC):
         self._spec = spec
         self.paths = paths
         self._listener = listener
+        self._driver = f"{os.getpid()} {time.time():.0f}"
+        self._began: dict[str, tuple[float, float]] = {}
+        """When each running trial got its slot, and the train seconds that it had then."""
         self._waits = False
         self.is_interrupted = False
         self.records: dict[str, TrialRecord] = {}
@@ -77,13 +80,26 @@ class Trainings(ABC):
 
     def started(self, trial: str) -> None:
         """The trial has a slot."""
-        self._listener.started(self.records[trial])
+        record = self.records[trial]
+        self._began[trial] = time.time(), record.progress.train_seconds
+        record.slot, record.seconds = "", {}
+        self._listener.started(record)
 
     def lost(self, trial: str) -> None:
         """The trial's actor died; it goes on in another one from its newest checkpoint."""
+        self._end_stint(self.records[trial])
         self._listener.noted(self.records[trial], f"{LOST}: it goes on in another one")
 
-    def report(self, trial: str, progress: Progress, gpu: str = "", notes: Sequence[str] = ()) -> bool:
+    def report(
+        self,
+        trial: str,
+        progress: Progress,
+        *,
+        gpu: str = "",
+        slot: str = "",
+        seconds: dict[str, float] | None = None,
+        notes: Sequence[str] = (),
+    ) -> bool:
         """Take an iteration's report; whether the trial goes on.
 
         A trial that has used its whole budget may say so itself.
@@ -92,10 +108,12 @@ class Trainings(ABC):
             trial: its id.
             progress: where it stands.
             gpu: the index of its GPU.
+            slot: see ``TrialRecord``.
+            seconds: likewise.
             notes: what befell it.
         """
         record = self.records[trial]
-        record.progress, record.gpu = progress, gpu
+        record.progress, record.gpu, record.slot, record.seconds = progress, gpu, slot, seconds or {}
         for note in notes:
             self._listener.noted(record, note)
         return self._is_over(progress) or not self.is_interrupted
@@ -103,6 +121,8 @@ class Trainings(ABC):
     def ended(self, trial: str, result: dict[str, Any] | None) -> None:
         """The trial is over: by a stop, by its own end (``result`` says how), or with its actor (``None``)."""
         record = self.records[trial]
+        if result:
+            record.slot, record.seconds = result["slot"], result["seconds"]
         if record.state == "early_stopped":
             pass  # by us: however it took that
         elif (result is None and self.is_interrupted) or (result and result["state"] == "running"):
@@ -115,6 +135,7 @@ class Trainings(ABC):
             for note in result["notes"]:
                 self._listener.noted(record, note)
             record.progress = Progress(**result["progress"])
+        self._end_stint(record)
         self._tell(record)
         self._listener.ended(record, self.paths.trial(trial))
         self._write()
@@ -127,6 +148,7 @@ class Trainings(ABC):
         """The sweep ends now: what is not over was interrupted."""
         for record in self.unfinished:
             record.state, record.why = "interrupted", why
+            self._end_stint(record)
             self._tell(record)
         self._write()
 
@@ -136,6 +158,15 @@ class Trainings(ABC):
     @abstractmethod
     def _tell(self, record: TrialRecord) -> None:
         """Who else needs to know that a trial is over."""
+
+    def _end_stint(self, record: TrialRecord) -> None:
+        """The trial's time in its slot is over; one that never had a word from there is not counted."""
+        began, before = self._began.pop(record.trial, (0.0, 0.0))
+        if began and record.slot:
+            training = {"training": max(0.0, record.progress.train_seconds - before)}
+            seconds = timeline.added(record.seconds, training)
+            stint = timeline.Stint(record.trial, self._driver, record.slot, began, time.time(), seconds)
+            patiently(lambda: timeline.append(self.paths.timeline, stint), self._pause)
 
     def _is_over(self, progress: Progress) -> bool:
         return progress.used(self._spec.budget.unit) >= self._spec.budget.max
@@ -196,13 +227,13 @@ class Trials(Trainings):
         drawn = len(self.records) - (BASELINE in self.records)
         return self.is_interrupted or not (self._waiting or drawn < self._spec.search.trials)
 
-    def report(self, trial: str, progress: Progress, gpu: str = "", notes: Sequence[str] = ()) -> bool:
+    def report(self, trial: str, progress: Progress, **more: Any) -> bool:
         """Take an iteration's report; whether the trial goes on, by the rungs as well.
 
         They do not stop one that has used its whole budget, when its last iteration jumped over one, and wait for one
         whose score is of before a resume: others have learnt since.
         """
-        goes_on = super().report(trial, progress, gpu, notes)
+        goes_on = super().report(trial, progress, **more)
         if trial == BASELINE:
             return goes_on
         record, unit = self.records[trial], self._spec.budget.unit

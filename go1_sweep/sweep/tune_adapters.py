@@ -117,9 +117,8 @@ class TuneScheduler(_Live, FIFOScheduler):
         """Stop the trial or let it go on."""
         ours = _unflattened(result)
         progress = protocol.Progress(**ours["progress"])
-        goes_on = self._trouble.caught(
-            lambda: self._trials.report(_trial_id(trial), progress, ours["gpu"], ours["notes"]), otherwise=False
-        )
+        more = {name: ours[name] for name in ("gpu", "slot", "seconds", "notes")}
+        goes_on = self._trouble.caught(lambda: self._trials.report(_trial_id(trial), progress, **more), otherwise=False)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
 
@@ -145,9 +144,12 @@ def _trial_id(trial: Trial) -> str:
 
 def _unflattened(result: dict[str, Any]) -> dict[str, Any]:
     """Our part of a result, from the flat keys (``progress/score``) that Tune makes of it."""
-    names = [field.name for field in dataclasses.fields(protocol.Progress)]
-    progress = {name: result[f"progress/{name}"] for name in names}
+    nested: dict[str, dict[str, Any]] = {"progress": {}, "seconds": {}}
+    for key, value in result.items():
+        part, _, name = key.partition("/")
+        if part in nested and name:
+            nested[part][name] = value
     return {
-        **{key: result[key] for key in ("state", "why", "evidence", "notes", "diverged", "gpu")},
-        "progress": progress,
+        **{key: result[key] for key in ("state", "why", "evidence", "notes", "diverged", "gpu", "slot")},
+        **nested,
     }

@@ -7,7 +7,7 @@ import dataclasses
 import enum
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,6 +78,7 @@ class _Training:
         self._runner: Runner | None = None
         self._writer: ScalarWriter | None = None
         self._save_interval = 0
+        self._seconds = {"building": 0.0, "checkpointing": 0.0, "waiting": 0.0}
 
     @property
     def progress(self) -> protocol.Progress:
@@ -86,7 +87,8 @@ class _Training:
     def run(self) -> _Over:
         """Train until the trial is over; every way out is an ``_Over``."""
         try:
-            self._build()
+            with self._spent("building"):
+                self._build()
             self._learn()
         except _Over as over:
             return over
@@ -202,12 +204,22 @@ class _Training:
             raise _Over("failed", f"{request.metric} was not finite in iteration {iteration}")
         used = self.progress.used(request.budget_unit)
         if self._checkpoint_is_due(used) or is_last:
-            self._publish(runner.rsl_rl)
-        self._link.send(protocol.Report(request.trial, self.progress, self._log.row, gpu_memory(self._device)))
+            with self._spent("checkpointing"):
+                self._publish(runner.rsl_rl)
+        memory, seconds = gpu_memory(self._device), {use: round(each, 3) for use, each in self._seconds.items()}
+        self._link.send(protocol.Report(request.trial, self.progress, self._log.row, memory, seconds))
         if used >= request.budget_max:
             raise self._completed()
         if is_last:
             raise _stopped()
+
+    @contextlib.contextmanager
+    def _spent(self, use: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[use] += time.monotonic() - began
 
     def _completed(self) -> _Over:
         if self._request.metric and self.progress.score is None:
@@ -216,7 +228,8 @@ class _Training:
 
     def _told_to_stop(self, *, must_wait: bool) -> protocol.Stop | None:
         """Wait until the last report was taken, and look whether the trial shall end."""
-        message = self._link.receive() if must_wait else None
+        with self._spent("waiting"):
+            message = self._link.receive() if must_wait else None
         if message in (None, protocol.Continue(self._request.trial)):
             message = self._link.waiting()
         if message is None or isinstance(message, protocol.Stop):

@@ -1,0 +1,97 @@
+"""Where the time of a sweep's slots (its GPUs) went: ``timeline.jsonl``, a line for each time that a trial had one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from go1_sweep import strict_json
+
+USES = ("training", "importing", "building", "checkpointing", "waiting")
+"""What a trial spends time on, as far as its processes tell; ``waiting``: for the driver, or for room on a disk."""
+
+
+@dataclass(frozen=True)
+class Stint:
+    """A trial in a slot, from when it got it until it was over there.
+
+    Attributes:
+        driver: that placed it; a sweep that was resumed has several.
+        slot: the host, and the index of its GPU; on the CPU the number of the process that drives the trial.
+        began: Unix time [s].
+        ended: likewise.
+        seconds: by use.
+    """
+
+    trial: str
+    driver: str
+    slot: str
+    began: float
+    ended: float
+    seconds: dict[str, float]
+
+    @property
+    def held(self) -> float:
+        """How long it had the slot [s]."""
+        return self.ended - self.began
+
+
+def added(*parts: dict[str, float]) -> dict[str, float]:
+    """The sums by use."""
+    return {use: sum(part.get(use, 0.0) for part in parts) for use in dict.fromkeys(itertools.chain(*parts))}
+
+
+def append(file: Path, stint: Stint) -> None:
+    """Add a line.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    line = json.dumps(dataclasses.asdict(stint), allow_nan=False)
+    with open(file, "a", encoding="utf-8") as lines:
+        lines.write(line + "\n")
+
+
+def read(file: Path) -> list[Stint]:
+    """All stints that can be read; of a line that was damaged, nothing."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+                fields = strict_json.loads(line)
+                numbers = {name: float(fields[name]) for name in ("began", "ended")}
+                seconds = {use: float(fields["seconds"].get(use, 0.0)) for use in USES}
+                found.append(Stint(**fields | numbers | {"seconds": seconds}))
+    return found
+
+
+def by_slot(stints: Iterable[Stint]) -> dict[str, dict[str, float]]:
+    """What each slot was held for, from its first trial to its last [s].
+
+    Returns:
+        By slot: ``held``, each of ``USES``, ``other`` (what a trial did besides: closing an env, an iteration that was
+        not wanted any more, one that a crash lost), and ``idle``, between trials.
+    """
+    found: dict[str, dict[str, float]] = {}
+    spans: dict[tuple[str, str], list[Stint]] = {}
+    for stint in stints:
+        spans.setdefault((stint.slot, stint.driver), []).append(stint)
+    for (slot, _), each in sorted(spans.items()):
+        held = max(stint.ended for stint in each) - min(stint.began for stint in each)
+        busy = sum(stint.held for stint in each)
+        uses = {use: sum(stint.seconds[use] for stint in each) for use in USES}
+        sums = {"held": held, **uses, "other": busy - sum(uses.values()), "idle": held - busy}
+        before = found.get(slot, {})
+        found[slot] = {use: round(before.get(use, 0.0) + seconds, 3) for use, seconds in sums.items()}
+    return found
+
+
+def in_all(slots: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """The sums of ``by_slot`` over all slots."""
+    return {use: round(sum(each[use] for each in slots.values()), 3) for use in ("held", *USES, "other", "idle")}
