@@ -95,7 +95,8 @@ class EarlyStoppingSpec(_Section):
 class ResourcesSpec(_Section):
     """What one trial holds, how many run side by side (``null``: as many as fit), and what befalls one that breaks.
 
-    Of each trial so many of the newest checkpoints are kept, and the best (``null``: all).
+    Of each trial so many of the newest checkpoints are kept, and the best (``null``: all). Compiled kernels are in
+    ``kernel_cache``, which hosts may share (``null``: where the simulator has them).
     """
 
     gpus: Gpus = "auto"
@@ -105,6 +106,7 @@ class ResourcesSpec(_Section):
     stall_timeout: Annotated[Number, Field(gt=0)] = 900
     retries: Annotated[Whole, Field(ge=0)] = 2
     keep_checkpoints: Annotated[Whole, Field(ge=2)] | None = 5
+    kernel_cache: Word | None = None
 
 
 class VideoSpec(_Section):

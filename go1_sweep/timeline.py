@@ -13,8 +13,9 @@ from typing import Any
 
 from go1_sweep import strict_json
 
-USES = ("training", "importing", "building", "checkpointing", "waiting")
-"""What a trial spends time on, as far as its processes tell; ``waiting``: for the driver, or for room on a disk."""
+USES = ("training", "importing", "compiling", "building", "checkpointing", "waiting")
+"""What a trial spends time on, as far as its processes tell; ``compiling``: making the env with kernels that may have
+been missing, or letting another process do that; ``waiting``: for the driver."""
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,7 @@ def test_every_default_is_resolved():
             "stall_timeout": 900,
             "retries": 2,
             "keep_checkpoints": 5,
+            "kernel_cache": None,
         },
         "final": {
             "finalists": 3,

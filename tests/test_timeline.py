@@ -25,6 +25,7 @@ def test_a_slot_is_held_from_its_first_trial_to_its_last_in_each_start_of_the_sw
         "held": 91.0 + 10.0,
         "training": 77.0,
         "importing": 12.0,
+        "compiling": 0.0,
         "building": 5.0,
         "checkpointing": 1.0,
         "waiting": 0.5,

@@ -117,5 +117,6 @@ def worker_for(simulator: str, settings: SimulatorSpec, resources: ResourcesSpec
         stall_timeout=resources.stall_timeout,
         launch=settings.launch,
         max_trials=settings.max_trials_per_worker,
+        kernel_cache=resources.kernel_cache and str(Path(resources.kernel_cache).expanduser().absolute()),
         retries=resources.retries,
     )

@@ -20,7 +20,7 @@ from go1_sweep.errors import one_line
 from go1_sweep.paths import TrialPaths, drop_leftovers, write_atomically
 from go1_sweep.patience import POLL_SECONDS, patiently, raise_if_full
 from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig
-from go1_sweep.trial import torch_settings
+from go1_sweep.trial import kernels, torch_settings
 from go1_sweep.trial.checkpoints import PolicyError
 from go1_sweep.trial.divergence import Divergence, is_nan
 from go1_sweep.trial.link import Link
@@ -78,7 +78,9 @@ class _Training:
         self._runner: Runner | None = None
         self._writer: ScalarWriter | None = None
         self._save_interval = 0
-        self._seconds = {"building": 0.0, "checkpointing": 0.0, "waiting": 0.0}
+        self._seconds: dict[str, float] = dict.fromkeys(("building", "compiling", "checkpointing", "waiting"), 0.0)
+        self._compiling = contextlib.ExitStack()
+        """Left after the first iteration."""
 
     @property
     def progress(self) -> protocol.Progress:
@@ -87,9 +89,9 @@ class _Training:
     def run(self) -> _Over:
         """Train until the trial is over; every way out is an ``_Over``."""
         try:
-            with self._spent("building"):
+            with contextlib.ExitStack() as self._compiling:
                 self._build()
-            self._learn()
+                self._learn()
         except _Over as over:
             return over
         except PolicyError as error:
@@ -118,6 +120,14 @@ class _Training:
             self._simulator.close(env)
 
     def _build(self) -> None:
+        what = {"versions": self._simulator.versions(), "task": self._request.task, "on": device_name(self._device)}
+        folder = kernels.cache()
+        with self._spent("compiling"):
+            is_cold = self._compiling.enter_context(kernels.compiled_once(folder, what))
+        with self._spent("compiling" if is_cold else "building"):
+            self._make()
+
+    def _make(self) -> None:
         request, simulator = self._request, self._simulator
         start = read_start(Path(request.checkpoint)) if request.checkpoint else None
         if start:
@@ -194,6 +204,7 @@ class _Training:
 
     def _after_iteration(self, runner: Runner, scalars: dict[str, float], *, is_last: bool) -> None:
         assert self._log is not None and self._divergence is not None
+        self._compiling.close()
         request = self._request
         env_steps = runner.rsl_rl.cfg["num_steps_per_env"] * runner.rsl_rl.env.num_envs
         broken = self._log.add(scalars, env_steps, runner.kl())

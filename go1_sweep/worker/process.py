@@ -46,6 +46,7 @@ class WorkerSpec:
         stall_timeout: how long it may say nothing [s].
         launch: what only this simulator's ``launch`` takes.
         max_trials: after so many, one after the other, a fresh process takes over; ``None``: the simulator says.
+        kernel_cache: the folder of compiled kernels; ``None``: the simulator's own.
         retries: fresh processes that a trial or an exam gets after the first one failed.
     """
 
@@ -56,6 +57,7 @@ class WorkerSpec:
     stall_timeout: float
     launch: dict[str, Any] = field(default_factory=dict)
     max_trials: int | None = None
+    kernel_cache: str | None = None
     retries: int = 0
 
     def start(self, log: Path, *, gl: str = "disable") -> WorkerProcess:
@@ -91,6 +93,9 @@ class WorkerProcess:
         arguments = [spec.simulator, spec.device, launch, str(child_in), str(child_out)]
         what = f"{log} cannot be written"
         try:
+            environment = worker_environment(Path(self._scratch.name), spec.python, threads=spec.threads, gl=gl)
+            if spec.kernel_cache:
+                environment["WARP_CACHE_PATH"] = spec.kernel_cache
             with open(log, "ab") as output:
                 program = interpreter(spec.python).executable
                 what = f"{program} cannot be started"
@@ -100,7 +105,7 @@ class WorkerProcess:
                     stdout=output,
                     stderr=output,
                     pass_fds=(child_in, child_out),
-                    env=worker_environment(Path(self._scratch.name), spec.python, threads=spec.threads, gl=gl),
+                    env=environment,
                     start_new_session=True,
                 )
         except (OSError, NoInterpreter) as error:

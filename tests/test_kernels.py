@@ -1,0 +1,62 @@
+"""Who compiles a simulator's kernels."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import wait_for
+
+from go1_sweep.trial.kernels import compiled_once
+
+FLAT: dict[str, object] = {"task": "flat"}
+ROUGH: dict[str, object] = {"task": "rough"}
+
+
+class Worker(threading.Thread):
+    """Is in the middle of its first env until it is told to leave."""
+
+    def __init__(self, folder: Path, what: dict[str, object]) -> None:
+        super().__init__(daemon=True)
+        self._arguments = folder, what
+        self.is_cold: bool | None = None
+        self.leave = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        with compiled_once(*self._arguments) as self.is_cold:
+            self.leave.wait()
+
+    def ends(self) -> bool | None:
+        self.leave.set()
+        self.join(10)
+        return self.is_cold
+
+
+def test_one_compiles_and_the_others_of_its_kind_wait_and_find_all_there(tmp_path):
+    first = Worker(tmp_path, FLAT)
+    wait_for(lambda: first.is_cold, 10, "the first")
+    second, other = Worker(tmp_path, FLAT), Worker(tmp_path, ROUGH)
+    wait_for(lambda: other.is_cold, 10, "the one of another kind, which waits for nobody")
+    assert second.is_cold is None
+    assert first.ends() is True
+    wait_for(lambda: second.is_cold is False, 10, "the second")
+    third = Worker(tmp_path, FLAT)
+    wait_for(lambda: third.is_cold is False, 10, "the third, while the second is still there")
+    assert [each.ends() for each in (second, third, other)] == [False, False, True]
+
+
+def test_who_fails_leaves_the_work_to_the_next(tmp_path):
+    with pytest.raises(MemoryError), compiled_once(tmp_path, FLAT) as is_cold:
+        assert is_cold
+        raise MemoryError
+    with compiled_once(tmp_path, FLAT) as is_cold:
+        assert is_cold
+
+
+def test_without_a_cache_or_a_place_for_a_lock_nobody_waits(tmp_path):
+    with compiled_once(None, FLAT) as is_cold:
+        assert not is_cold
+    with compiled_once(tmp_path / "nowhere", FLAT) as is_cold:
+        assert is_cold
