@@ -246,7 +246,8 @@ class TrialActor(tune.Trainable):
         self._worker_is_on = None
         self._worker_memory = []
         if self._worker is not None:
-            self._worker.close()
+            for left in self._worker.close():
+                self._note(left)
             self._worker = None
 
     def _result(

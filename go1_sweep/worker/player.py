@@ -45,8 +45,7 @@ class Player:
                 if not retries:
                     return protocol.Refused(f"{failure}; see {self._log}")
                 retries -= 1
-                with contextlib.suppress(OSError), open(self._log, "a") as log:
-                    log.write(f"[go1_sweep] {failure}: a new one tries\n")
+                self._say(f"{failure}: a new one tries")
             except Exception as error:  # a raise would say less than a line does
                 return protocol.Refused(one_line(error))
 
@@ -61,8 +60,13 @@ class Player:
     def close(self) -> None:
         """End the worker."""
         if self._worker is not None:
-            self._worker.close()
+            for left in self._worker.close():
+                self._say(left)
             self._worker = None
+
+    def _say(self, text: str) -> None:
+        with contextlib.suppress(OSError), open(self._log, "a") as log:
+            log.write(f"[go1_sweep] {text}\n")
 
     def _start(self, gl: str) -> tuple[WorkerProcess, protocol.Hello]:
         self._worker = worker = self._spec.start(self._log, gl=gl)

@@ -17,6 +17,7 @@ from typing import Any
 import go1_sweep
 from go1_sweep import protocol
 from go1_sweep.patience import is_full
+from go1_sweep.worker import leftovers
 from go1_sweep.worker.interpreter import NoInterpreter, inherited, interpreter
 
 PACKAGE = Path(go1_sweep.__file__).resolve().parent
@@ -188,18 +189,24 @@ class WorkerProcess:
         crash = [i for i, line in enumerate(lines) if line.startswith("Fatal Python error")]
         return lines[crash[-1] :][:EVIDENCE_LINES] if crash else lines[-EVIDENCE_LINES:]
 
-    def close(self) -> None:
-        """End the worker and all that it started; returns when they are gone. May be called twice."""
+    def close(self) -> list[str]:
+        """End the worker and all that it started; returns when they are gone. May be called twice.
+
+        Returns:
+            What does not go, a sentence each: processes, or memory of a GPU.
+        """
         if self._outgoing < 0:
-            return
+            return []
         os.close(self._outgoing)
         os.close(self._incoming)
         self._outgoing = self._incoming = -1
         self._await_end()  # not reaped yet: the number of its group is still its own
+        processes = {self._process.pid} | leftovers.in_group(self._process.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._scratch.cleanup()
+        return leftovers.left_of(processes)
 
     def _can_read(self, timeout: float) -> bool:
         with selectors.DefaultSelector() as selector:

@@ -1,0 +1,62 @@
+"""What a worker leaves behind when it is killed: processes that do not end, and GPU memory that is not given back."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pynvml
+
+PATIENCE_SECONDS = 10.0
+"""How long the driver of a GPU may take to clear up after a process; it is done in less than one."""
+POLL_SECONDS = 0.05
+
+
+def in_group(group: int) -> set[int]:
+    """The processes of a process group, but for those that have ended and were not reaped."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(pgrp) == group and state not in "ZX":
+                found.add(int(stat.parent.name))
+    return found
+
+
+def on_gpus() -> dict[int, int]:
+    """The processes that hold memory of a GPU [bytes], as far as NVML knows them by the numbers that they have here."""
+    found: dict[int, int] = {}
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:  # no NVIDIA GPU
+        return found
+    with contextlib.suppress(pynvml.NVMLError):
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            for process in pynvml.nvmlDeviceGetComputeRunningProcesses(pynvml.nvmlDeviceGetHandleByIndex(index)):
+                found[process.pid] = found.get(process.pid, 0) + (process.usedGpuMemory or 0)
+    pynvml.nvmlShutdown()
+    return found
+
+
+def left_of(processes: Iterable[int]) -> list[str]:
+    """What is left of processes that were killed, a sentence each; waits for it to go away."""
+    processes, deadline = set(processes), time.monotonic() + PATIENCE_SECONDS
+    while True:
+        alive = {pid for pid in processes if _is_alive(pid)}
+        holding = {pid: memory for pid, memory in on_gpus().items() if pid in processes} if processes else {}
+        if not (alive or holding) or time.monotonic() > deadline:
+            break
+        time.sleep(POLL_SECONDS)
+    stuck = [f"process {pid} of the simulator worker was killed, and does not end" for pid in sorted(alive)]
+    return stuck + [
+        f"process {pid} of the simulator worker has ended, and still holds {memory / 2**30:.1f} GiB of a GPU"
+        for pid, memory in sorted(holding.items())
+    ]
+
+
+def _is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
