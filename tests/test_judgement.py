@@ -28,6 +28,7 @@ class Stub:
     """Plays by a table: how far a checkpoint is off its commands, or why it is refused, and with which seeds."""
 
     table: dict[str, float | tuple[str, list[int]]] = {}
+    seconds = 0.0
 
     def __init__(self, *_: Any) -> None: ...
 

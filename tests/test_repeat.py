@@ -50,4 +50,4 @@ def told(sweep: Sweep) -> tuple:
     result = json.loads((sweep.folder / "result.json").read_text())
     for each in (result["winner"], result["baseline"]):
         del each["train_seconds"]
-    return rows, {name: each for name, each in result.items() if name != "seconds"}
+    return rows, {name: each for name, each in result.items() if name not in ("seconds", "slots")}

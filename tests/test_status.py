@@ -84,7 +84,7 @@ def test_the_phase_follows_from_the_lock_the_trials_and_the_result(tmp_path, pha
 
 
 LINES = [
-    json.dumps({"time": 1.5 * i, "iterations": i, "env_steps": 24 * i, "train_seconds": 0.5 * i, "score": None})
+    json.dumps({"time": 1.5 * i, **vars(Progress(iterations=i, env_steps=24 * i, train_seconds=0.5 * i))})
     for i in range(1, 200)
 ]
 

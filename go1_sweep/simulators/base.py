@@ -169,6 +169,10 @@ class Simulator(ABC):
         """How many trials a process should have at most, one after the other; ``None``: as many as there are."""
         return None
 
+    def kernel_cache(self) -> Path | None:
+        """The folder of what it compiles for its envs and keeps; ``None``: nothing that takes long."""
+        return None
+
     @property
     def aliases(self) -> dict[str, str]:
         """See ``Entry``."""

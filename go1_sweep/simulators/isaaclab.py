@@ -53,6 +53,14 @@ class IsaacLab(Simulator):
         """Asked in every step of an exam, and on 2.3 each answer is a search of the whole path."""
         return isaaclab_release.is_3()
 
+    def kernel_cache(self) -> Path | None:
+        """Warp's, where Newton runs on it."""
+        if self._launched.physics != "newton":
+            return None
+        from go1_sweep.simulators.warp_cache import warp_cache
+
+        return warp_cache()
+
     def versions(self) -> dict[str, str]:
         """The packages that a result depends on, as far as they are installed."""
         packages = ("isaacsim", "newton", "mujoco-warp", "warp-lang", "rsl-rl-lib", "torch", "numpy")

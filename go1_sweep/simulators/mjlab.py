@@ -31,6 +31,7 @@ from go1_sweep.simulators.managers import (
 )
 from go1_sweep.simulators.mjlab_interface import joint_actions, observation_terms
 from go1_sweep.simulators.policy_interface import PolicyInterface
+from go1_sweep.simulators.warp_cache import warp_cache
 
 
 class Mjlab(Simulator):
@@ -46,6 +47,10 @@ class Mjlab(Simulator):
 
     default_num_envs = 4096
     """mjlab registers its tasks with one env; its train script and its papers use this many."""
+
+    def kernel_cache(self) -> Path:
+        """Warp's."""
+        return warp_cache()
 
     def versions(self) -> dict[str, str]:
         """The packages that a result depends on."""

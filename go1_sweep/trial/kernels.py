@@ -6,18 +6,8 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-
-def cache() -> Path | None:
-    """The folder of Warp's kernels; ``None`` where the simulator does not use Warp."""
-    warp = sys.modules.get("warp")
-    if warp is None:
-        return None
-    warp.init()
-    return Path(warp.config.kernel_cache_dir)
 
 
 @contextlib.contextmanager
@@ -28,7 +18,7 @@ def compiled_once(folder: Path | None, what: Mapping[str, object]) -> Iterator[b
     may be compiled twice, which does no harm.
 
     Args:
-        folder: of the kernels, as ``cache`` gives it; processes of several hosts may share it.
+        folder: of the kernels, as ``Simulator.kernel_cache`` gives it; processes of several hosts may share it.
         what: all that the kernels hang on; not the number of envs.
     """
     if folder is None:

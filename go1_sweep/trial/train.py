@@ -20,9 +20,10 @@ from go1_sweep.errors import one_line
 from go1_sweep.paths import TrialPaths, drop_leftovers, write_atomically
 from go1_sweep.patience import POLL_SECONDS, patiently, raise_if_full
 from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig
-from go1_sweep.trial import kernels, torch_settings
+from go1_sweep.trial import torch_settings
 from go1_sweep.trial.checkpoints import PolicyError
 from go1_sweep.trial.divergence import Divergence, is_nan
+from go1_sweep.trial.kernels import compiled_once
 from go1_sweep.trial.link import Link
 from go1_sweep.trial.progress import ScalarWriter, TrialLog
 from go1_sweep.trial.resume import infos, read_start, resume
@@ -121,9 +122,9 @@ class _Training:
 
     def _build(self) -> None:
         what = {"versions": self._simulator.versions(), "task": self._request.task, "on": device_name(self._device)}
-        folder = kernels.cache()
+        folder = self._simulator.kernel_cache()
         with self._spent("compiling"):
-            is_cold = self._compiling.enter_context(kernels.compiled_once(folder, what))
+            is_cold = self._compiling.enter_context(compiled_once(folder, what))
         with self._spent("compiling" if is_cold else "building"):
             self._make()
 
