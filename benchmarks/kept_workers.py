@@ -1,0 +1,90 @@
+"""What share of a GPU's time a sweep trains: with workers kept from trial to trial, and with a fresh one for each.
+
+Two sweeps with the same seed side by side, each on a GPU of its own; where its seconds went is read from
+`timeline.jsonl`. Steady state: from the second trial on, when a worker has been started and kernels are compiled.
+
+    python benchmarks/kept_workers.py --task flat --trials 12 --seconds 60 --out FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from go1_sweep import timeline
+from go1_sweep.paths import SweepPaths
+
+
+def main() -> None:
+    """Run both, and write where their time went."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--task", default="flat", help="rough or flat: the sweep file of that name is taken")
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=60, help="of training, of a trial that is not stopped")
+    parser.add_argument("--cpu", action="store_true", help="side by side on the CPU")
+    parser.add_argument("--set", action="append", default=[], dest="changes", help="as for the command line")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        sweeps = {name: begun(name, Path(folder), options) for name in ("kept", "fresh")}
+        for name, process in sweeps.items():
+            if code := process.wait():
+                raise SystemExit(f"{name} ended with {code}:\n{Path(folder, name).with_suffix('.txt').read_text()}")
+        found = {name: shares(SweepPaths(Path(folder, name))) for name in sweeps}
+        environment = json.loads(SweepPaths(Path(folder, "kept")).environment.read_text())
+    result = {
+        "what": "seconds of a slot by use, and the share of training; in all, and from the second trial on",
+        "task": options.task,
+        "trials": options.trials,
+        "seconds": options.seconds,
+        "changes": options.changes,
+        **found,
+        "gpus": environment["gpus"],
+        "versions": {**environment["packages"], "ray": version("ray")},
+    }
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    for name, each in found.items():
+        held, share, steady = each["all"]["held"], each["all"]["share"], each["steady"]["share"]
+        print(f"{name}: {share:.1%} of {held:.0f} s, steady {steady:.1%}")
+
+
+def begun(name: str, folder: Path, options: argparse.Namespace) -> subprocess.Popen[bytes]:
+    """The sweep, on its way."""
+    changes = [
+        f"search.trials={options.trials}",
+        f"budget.max={options.seconds}",
+        f"resources.reuse_workers={str(name == 'kept').lower()}",
+        "resources.concurrent=1",
+        "final={finalists: 1, envs: 12, exam_seconds: 1, seeds: 1, video: false}",
+        *(["resources.gpus=0", "resources.cpus=1"] if options.cpu else []),
+        *options.changes,
+    ]
+    sets = [argument for change in changes for argument in ("--set", change)]
+    command = ["run", f"search_spaces/{options.task}.yaml", "--name", name, "--storage", str(folder), *sets]
+    gpu = {} if options.cpu else {"CUDA_VISIBLE_DEVICES": "0" if name == "kept" else "1"}
+    with open(folder / f"{name}.txt", "wb") as said:
+        arguments = [sys.executable, "-m", "go1_sweep", *command]
+        return subprocess.Popen(arguments, stdout=said, stderr=said, env={**os.environ, **gpu})
+
+
+def shares(paths: SweepPaths) -> dict[str, Any]:
+    """Where the time of the sweep's one slot went; on the CPU fresh actors are slots of their own."""
+    stints = [dataclasses.replace(stint, slot="the slot") for stint in timeline.read(paths.timeline)]
+    stints.sort(key=lambda stint: stint.began)
+    found = {}
+    for name, each in (("all", stints), ("steady", stints[1:])):
+        sums = timeline.in_all(timeline.by_slot(each))
+        found[name] = {**sums, "share": round(sums["training"] / sums["held"], 4), "trials": len(each)}
+    return found
+
+
+if __name__ == "__main__":
+    main()
