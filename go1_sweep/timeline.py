@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from go1_sweep import strict_json
 
@@ -93,6 +92,6 @@ def by_slot(stints: Iterable[Stint]) -> dict[str, dict[str, float]]:
     return found
 
 
-def in_all(slots: dict[str, dict[str, float]]) -> dict[str, Any]:
+def in_all(slots: dict[str, dict[str, float]]) -> dict[str, float]:
     """The sums of ``by_slot`` over all slots."""
     return {use: round(sum(each[use] for each in slots.values()), 3) for use in ("held", *USES, "other", "idle")}

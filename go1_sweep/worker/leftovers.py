@@ -16,13 +16,7 @@ POLL_SECONDS = 0.05
 
 def in_group(group: int) -> set[int]:
     """The processes of a process group, but for those that have ended and were not reaped."""
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has just ended
-            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
-            if int(pgrp) == group and state not in "ZX":
-                found.add(int(stat.parent.name))
-    return found
+    return {pid for pid in (int(folder.name) for folder in Path("/proc").glob("[0-9]*")) if _group_of(pid) == group}
 
 
 def on_gpus() -> dict[int, int]:
@@ -44,7 +38,7 @@ def left_of(processes: Iterable[int]) -> list[str]:
     """What is left of processes that were killed, a sentence each; waits for it to go away."""
     processes, deadline = set(processes), time.monotonic() + PATIENCE_SECONDS
     while True:
-        alive = {pid for pid in processes if _is_alive(pid)}
+        alive = {pid for pid in processes if _group_of(pid) is not None}
         holding = {pid: memory for pid, memory in on_gpus().items() if pid in processes} if processes else {}
         if not (alive or holding) or time.monotonic() > deadline:
             break
@@ -56,7 +50,9 @@ def left_of(processes: Iterable[int]) -> list[str]:
     ]
 
 
-def _is_alive(pid: int) -> bool:
+def _group_of(pid: int) -> int | None:
+    """The process group of a process; ``None`` where it has ended, whether it was reaped or not."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
+        state, _, group = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:3]
+        return int(group) if state not in "ZX" else None
+    return None
