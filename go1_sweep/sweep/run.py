@@ -169,7 +169,8 @@ def _fit(spec: Spec, trainings: Trainings, slots: Slots, scratch: str) -> None:
         tune.with_resources(TrialActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
         tune_config=tune.TuneConfig(
             num_samples=-1,  # until the searcher says that it has no more
-            search_alg=TuneSearcher(trainings, trouble, slots.count, request, worker),
+            max_concurrent_trials=slots.count,  # of which Tune starts as many actors at once
+            search_alg=TuneSearcher(trainings, trouble, request, worker),
             scheduler=TuneScheduler(trainings, trouble),
             reuse_actors=spec.resources.reuse_workers,
         ),

@@ -65,20 +65,18 @@ class TuneSearcher(_Live, Searcher):
         self,
         trials: Trainings,
         trouble: Trouble,
-        slots: int,
         request: Callable[[TrialRecord], protocol.Train],
         worker: WorkerSpec,
     ) -> None:
         super().__init__()
         self._trials = trials
         self._trouble = trouble
-        self._slots = slots
         self._request = request
         self._worker = dataclasses.asdict(worker)
         self._ids: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's configuration; nothing while all slots are taken, so that no draw is premature."""
+        """The next trial's configuration; Tune asks when a slot is free, so that no draw is premature."""
         return self._trouble.caught(lambda: self._suggest(trial_id), otherwise=Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -98,8 +96,6 @@ class TuneSearcher(_Live, Searcher):
     def _suggest(self, trial_id: str) -> Any:
         if self._trials.is_exhausted:
             return Searcher.FINISHED
-        if len(self._trials.unfinished) >= self._slots:
-            return None
         record = self._trials.draw()
         self._ids[trial_id] = record.trial
         return {"train": dataclasses.asdict(self._request(record)), "worker": self._worker}
