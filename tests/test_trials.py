@@ -180,6 +180,26 @@ def test_no_more_trials_are_drawn_than_asked_for(make):
     assert len(trials.records) == 9
 
 
+def test_a_large_table_is_written_with_a_later_report_and_always_at_the_end(make, monkeypatch):
+    trials, paths, _ = make()
+
+    def rows_wait(seconds: float) -> None:
+        monkeypatch.setattr("go1_sweep.sweep.trials.ROW_SECONDS", seconds)
+
+    monkeypatch.setattr("go1_sweep.sweep.trials.SMALL_TABLE", 2)
+    rows_wait(1000.0)
+    first, _, _ = (trials.draw() for _ in range(3))
+    assert len(by_trial(paths)) == 2
+    rows_wait(0.0)
+    assert trials.report(first.trial, at(1, 1.0))
+    assert len(by_trial(paths)) == 3
+    rows_wait(1000.0)
+    trials.draw()
+    assert len(by_trial(paths)) == 3
+    trials.abandon("the sweep was interrupted")
+    assert [row["state"] for row in by_trial(paths).values()] == ["interrupted"] * 4
+
+
 def test_the_baseline_does_not_disturb_the_joint_sampling_of_tpe(make):
     joint = {"learning_rate": {"uniform": [1e-3, 2e-3]}, "gamma": {"uniform": [0.9, 0.99]}}
     trials, paths, _ = make(trials=12, parameters=joint)

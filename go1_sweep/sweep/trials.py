@@ -7,6 +7,7 @@ ASHA, to Optuna, to ``trials.csv`` and to the terminal.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import time
 from abc import ABC, abstractmethod
@@ -22,6 +23,10 @@ from go1_sweep.spec import Spec
 from go1_sweep.sweep.early_stopping import Asha
 from go1_sweep.sweep.search import Search, training_seed
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
+
+SMALL_TABLE = 100
+ROW_SECONDS = 1e-3
+"""A larger table is not written at each change, but so long a row after the last time: 4% of the driver's time."""
 
 LOST = "its actor died (killed, or its host went down)"
 
@@ -57,6 +62,8 @@ class Trainings(ABC):
         self._driver = f"{os.getpid()} {time.time():.0f}"
         self._began: dict[str, tuple[float, float]] = {}
         """When each running trial got its slot, and the train seconds that it had then."""
+        self._table_is_due = False
+        self._table_was_written = -math.inf
         self._waits = False
         self.is_interrupted = False
         self.records: dict[str, TrialRecord] = {}
@@ -116,6 +123,7 @@ class Trainings(ABC):
         record.progress, record.gpu, record.slot, record.seconds = progress, gpu, slot, seconds or {}
         for note in notes:
             self._listener.noted(record, note)
+        self._write_if_due()
         return self._is_over(progress) or not self.is_interrupted
 
     def ended(self, trial: str, result: dict[str, Any] | None) -> None:
@@ -150,6 +158,7 @@ class Trainings(ABC):
             record.state, record.why = "interrupted", why
             self._end_stint(record)
             self._tell(record)
+        self._table_was_written = -math.inf
         self._write()
 
     @abstractmethod
@@ -172,9 +181,19 @@ class Trainings(ABC):
         return progress.used(self._spec.budget.unit) >= self._spec.budget.max
 
     def _write(self) -> None:
+        """Write the table, a large one perhaps with a later report."""
+        self._table_is_due = True
+        self._write_if_due()
+
+    def _write_if_due(self) -> None:
+        rows = len(self.records)
+        pause = rows * ROW_SECONDS if rows > SMALL_TABLE else 0.0
+        if not self._table_is_due or time.monotonic() < self._table_was_written + pause:
+            return
         search = self._spec.search
         names = [*search.parameters, *search.fixed]
         patiently(lambda: trials_table.write(self.paths, self.records.values(), names), self._pause)
+        self._table_is_due, self._table_was_written = False, time.monotonic()
         self._waits = False
 
     def _pause(self) -> None:
