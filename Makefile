@@ -31,7 +31,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# Those that need no GPU and less than ten minutes in all; benchmarks/README.md has them all.
+# Those that need no GPU; benchmarks/README.md has them all.
 bench: setup
 	$(BIN)/python benchmarks/trial_overhead.py --iterations 8
 	$(BIN)/python benchmarks/driver.py trials --slots 8 --trials 160 --warming_up 20
