@@ -4,13 +4,14 @@ Each sweep is ours but for the trainings: TPE and ASHA over curves that differ b
 finalists' exam, the winner by it, and `retrain_seeds` trainings of both sides, whose scores in the exam are drawn from
 those that were recorded with the same parameters and other seeds.
 
-    python benchmarks/null_test.py --curves FILE --exams FILE --budget 90 --sweeps 200 --out FILE
+    python benchmarks/null_test.py --curves FILE --budget 240 --sweeps 200 --out FILE
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -22,7 +23,7 @@ import numpy as np
 import optuna
 from scipy.stats import binomtest
 from search_efficiency import Ours, spec_of
-from surrogate import Surrogate, by_parameters, read, sweep
+from surrogate import DEFAULTS, Surrogate, by_parameters, read, sweep
 
 from go1_sweep.finalists import finalists
 from go1_sweep.paths import BASELINE
@@ -31,15 +32,19 @@ from go1_sweep.verdict import of_parameters
 
 
 class Nothing(Surrogate):
-    """Learning curves in which no parameter matters: those of one recorded training, with the noise of all."""
+    """Learning curves in which no parameter matters: all are the defaults', with their noise."""
 
-    def __init__(self, trainings: list[dict[str, Any]], space: Space, budget: float) -> None:
-        super().__init__(trainings, space, budget)
-        self._same = super().mean(trainings[0]["parameters"])
+    def __init__(self, trainings: list[dict[str, Any]], space: Space, metric: str, budget: float) -> None:
+        super().__init__(trainings, space, metric, budget)
+        self._same = super().mean(DEFAULTS)
 
     def mean(self, parameters: dict[str, Any]) -> np.ndarray:
         """The same for all, a score for each of the times."""
         return self._same
+
+    def diverges_at(self, parameters: dict[str, Any]) -> float:
+        """Never."""
+        return math.inf
 
 
 def claim(seed: int, curves: Nothing, exam: np.ndarray, trials: int, retrain_seeds: int) -> str:
@@ -63,8 +68,7 @@ def claim(seed: int, curves: Nothing, exam: np.ndarray, trials: int, retrain_see
 def main() -> None:
     """Run all sweeps, and write how they ended."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--curves", type=Path, required=True, help="of `record_curves.py --design joint`")
-    parser.add_argument("--exams", type=Path, required=True, help="of `record_curves.py` with --exam_seconds")
+    parser.add_argument("--curves", type=Path, required=True, help="of `record_curves.py --design joint`, with exams")
     parser.add_argument("--budget", type=int, required=True, help="seconds of training of a whole trial")
     parser.add_argument("--trials", type=int, default=32)
     parser.add_argument("--sweeps", type=int, default=200)
@@ -74,8 +78,9 @@ def main() -> None:
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     trainings = read(options.curves)
-    curves = Nothing(trainings, spec_of("ours", options.budget, 0).space, options.budget)
-    exam, groups = exam_scores(read(options.exams))
+    ours = spec_of("ours", options.budget, 0)
+    curves = Nothing(trainings, ours.space, ours.early_stopping.metric, options.budget)
+    exam, groups = exam_scores(trainings)
     call = partial(claim, curves=curves, exam=exam, trials=options.trials, retrain_seeds=options.retrain_seeds)
     with ProcessPoolExecutor(options.processes) as pool:
         ends = list(pool.map(call, range(options.sweeps), chunksize=10))
@@ -88,7 +93,7 @@ def main() -> None:
         "trials": options.trials,
         "retrain_seeds": options.retrain_seeds,
         "exam": {"trainings": len(exam), "parameters": groups, "mean": float(exam.mean()), "std": float(exam.std())},
-        "curves": {"trainings": len(trainings), "noise_std_at_the_end": float(curves.noise[:, -1].std())},
+        "curves": {"file": options.curves.name, "trainings": len(trainings)},
         "versions": {package: version(package) for package in ("optuna", "scipy")},
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -97,7 +102,7 @@ def main() -> None:
 
 def exam_scores(trainings: list[dict[str, Any]]) -> tuple[np.ndarray, int]:
     """Scores of trainings that differ by their seeds alone, about the mean of all; of how many parameters they are."""
-    groups = [[each["score"] for each in group] for group in by_parameters(trainings)]
+    groups = [[each["score"] for each in group if "score" in each] for group in by_parameters(trainings)]
     groups = [np.array(group) for group in groups if len(group) > 1]
     spread = [(group - group.mean()) * np.sqrt(len(group) / (len(group) - 1)) for group in groups]
     return np.concatenate(groups).mean() + np.concatenate(spread), len(groups)

@@ -1,9 +1,10 @@
 """Learning curves of real trainings: which parameter matters, and what a search is compared on.
 
 Two designs. ``alone``: each parameter by itself over its range, all others as the task has them. ``joint``: all at
-once, spread evenly over the space of `search_spaces/flat.yaml`. A warm worker takes one training after the other; each
-ends after so many seconds of training, or earlier, where it diverges or runs out of memory. The file has one JSON line
-a training and grows by it; a second run goes on where the first one stopped.
+once, spread evenly over the space of `search_spaces/flat.yaml`, one training each, and between them the task's defaults
+with one seed after the other: their noise. A warm worker takes one training after the other; each ends after so many
+seconds of training, or earlier, where it diverges or runs out of memory. The file has one JSON line a training and
+grows by it; a second run goes on where the first one stopped.
 
     python benchmarks/record_curves.py --design alone --seconds 45 --seeds 3 --gpus 2 --limit 1500 --out FILE
 
@@ -11,7 +12,7 @@ A training of 4096 envs leaves an H200 idle for nearly half of the time. With ``
 seconds are then their iterations, each as long as it was with so many envs in FILE, where they had the GPU alone. More
 envs than 4096 come as far in iterations as 4096 do.
 
-    python benchmarks/record_curves.py --design joint --trainings 20 --seconds 180 --gpus 2 --a_gpu 2 --limit 1500 \
+    python benchmarks/record_curves.py --design joint --trainings 24 --seeds 6 --seconds 180 --gpus 2 --a_gpu 4 \
         --pace benchmarks/results/curves_alone_h200.jsonl --out FILE
 """
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import tempfile
 import threading
@@ -29,14 +31,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import optuna
-from optuna.samplers import QMCSampler
-from surrogate import ENVS, read, seconds_per_iteration
+import numpy as np
+from scipy.stats.qmc import Sobol
+from surrogate import DEFAULTS, ENVS, at_share, read, seconds_per_iteration
 
 from go1_sweep import protocol, spec
 from go1_sweep.evaluation import figures
 from go1_sweep.paths import TrialPaths
-from go1_sweep.space import Choice, draw
+from go1_sweep.space import Choice, Dimension, parents_first
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
 
 FIXED, ADAPTIVE = {"schedule": "fixed"}, {"schedule": "adaptive"}
@@ -47,7 +49,7 @@ ALONE: list[dict[str, Any]] = [
     *({"entropy_coef": value} for value in (0.001, 0.004, 0.03)),
     *({"num_envs": value} for value in (1024, 2048, 8192, 16384)),
 ]
-"""What is changed in the task's defaults: desired_kl 0.01 (adaptive), entropy 0.01, 4096 envs."""
+"""What is changed in the task's defaults."""
 
 COLUMNS = (
     "iteration",
@@ -58,8 +60,8 @@ COLUMNS = (
     "learning_rate",
     "kl",
     "action_std",
-    "Episode_Reward/track_linear_velocity",
-    "Episode_Reward/track_angular_velocity",
+    "track_linear_velocity",
+    "track_angular_velocity",
 )
 
 
@@ -67,8 +69,8 @@ def main() -> None:
     """Record what is not in the file yet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--design", choices=["alone", "joint"], required=True)
-    parser.add_argument("--trainings", type=int, default=40, help="of the joint design")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--trainings", type=int, default=24, help="settings of the joint design")
+    parser.add_argument("--seeds", type=int, default=1, help="of each setting; in the joint design, of the defaults")
     parser.add_argument("--seconds", type=float, default=45, help="of training, each")
     parser.add_argument("--gpus", type=int, default=1, help="0: the CPU")
     parser.add_argument("--a_gpu", type=int, default=1, help="trainings side by side on each")
@@ -113,20 +115,23 @@ def main() -> None:
 
 
 def wanted(options: argparse.Namespace) -> Iterator[tuple[dict[str, Any], int]]:
-    """Parameters and seed of each training; one seed after the other, so that a part of them is a design too."""
+    """Parameters and seed of each training, in an order in which a part of them is a design too."""
     if options.design == "alone":
         yield from ((parameters, seed) for seed, parameters in itertools.product(range(1, options.seeds + 1), ALONE))
         return
-    space = dict(spec.load(Path("search_spaces/flat.yaml")).space)
+    space, defaults = dict(spec.load(Path("search_spaces/flat.yaml")).space), DEFAULTS
     if options.simulator == "fake":
-        space["num_envs"] = type(space["num_envs"])(Choice((8, 16, 32)), {})
+        space["num_envs"], defaults = Dimension(Choice((8, 16, 32)), {}), DEFAULTS | {"num_envs": 32}
     # Quasi-random: so few points would leave holes if they were drawn at random.
-    study, drawn = optuna.create_study(sampler=QMCSampler(seed=0, warn_independent_sampling=False)), []
-    for _ in range(options.trainings):
-        trial = study.ask()
-        drawn.append(draw(space, trial))
-        study.tell(trial, 0.0)
-    yield from ((parameters, seed) for seed, parameters in itertools.product(range(1, options.seeds + 1), drawn))
+    points = Sobol(len(space), rng=0).random_base2(math.ceil(math.log2(options.trainings)))[: options.trainings]
+    turns = np.linspace(0, options.trainings, options.seeds, endpoint=False).astype(int).tolist()
+    for turn, point in enumerate(points):
+        yield from ((defaults, seed) for seed, at in enumerate(turns, start=1) if at == turn)
+        shares, parameters = dict(zip(space, point.tolist(), strict=True)), {}
+        for name in parents_first(space):
+            if space[name].is_active(parameters):
+                parameters[name] = at_share(space[name].distribution, shares[name])
+        yield parameters, 1
 
 
 def started(options: argparse.Namespace, log: Path) -> WorkerProcess:
@@ -164,7 +169,7 @@ def trained(
         while not isinstance(message := worker.receive(900.0), protocol.Ended):
             if isinstance(message, protocol.Report):
                 row = message.row | ({"train_seconds": message.row["iteration"] * pace} if pace else {})
-                rows.append([row.get(name) for name in COLUMNS])
+                rows.append([None if (value := row.get(name)) is None else float(f"{value:.5g}") for name in COLUMNS])
                 worker.send(protocol.Continue(trial))
         state, why = message.state, message.why
     except WorkerFailed as failure:

@@ -1,7 +1,9 @@
 """Trainings that were not run: learning curves drawn from recorded ones, and sweeps over them in virtual time.
 
-The mean curve of parameters lies between those that `record_curves.py --design joint` recorded; its noise is theirs,
-a whole curve at a time. What a search is told of it, and when, is what it would be told by so many GPUs.
+The mean curve of parameters is told by a Gaussian process from those that `record_curves.py --design joint` recorded;
+its noise is that of the defaults' trainings: how much faster or slower than their mean each learned, and what that
+leaves (where curves are steep, trainings of one setting differ most). Parameters diverge when the recorded ones next to
+them did. What a search is told of it, and when, is what it would be told by so many GPUs.
 """
 
 from __future__ import annotations
@@ -9,45 +11,55 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.interpolate import RBFInterpolator
 
-from go1_sweep.space import Choice, Range, Space, parents_first
+from go1_sweep.space import Choice, Range, Space
 
 ENVS = 4096
 """Of the task."""
+DEFAULTS: dict[str, Any] = {"schedule": "adaptive", "desired_kl": 0.01, "entropy_coef": 0.01, "num_envs": ENVS}
+"""The task's own, of what is varied."""
 WINDOW = 20
 """Iterations that a score is the mean over, as in `search_spaces/flat.yaml`."""
 REPORTS = 60
 """In one budget, at equal times; a real trial reports each iteration."""
 LONGEST = 1.5
 """Budgets that a curve is told for: the iterations that 4096 envs make in one take 8192 envs longer."""
-SMOOTHINGS = (0.0, 0.01, 0.1, 1.0, 10.0)
-"""Of the model; the one that tells best what it has not seen is taken."""
+SCALES, NUGGETS = (0.3, 0.6, 1.2, 2.4), (0.03, 0.1, 0.3)
+"""Of the model, as shares of a range and of the variance; see ``Surrogate.fit``."""
+PACES = tuple(np.arange(0.7, 1.3, 0.01).tolist())
+"""Of a training beside the mean of its setting."""
+UNKNOWN_MEAN = 100.0
+"""The prior variance of the mean, over that of what varies."""
 BRANCH = "schedule"
-"""The parameter that others depend on: there is one model for each of its values."""
+"""The parameter that others depend on."""
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """The trainings in a file of `record_curves.py` that used their whole budget."""
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return [line for line in lines if line["state"] == "completed"]
+    """The trainings in a file of `record_curves.py` that used their whole budget, or diverged."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def scores(training: dict[str, Any], times: np.ndarray) -> np.ndarray:
+def has_diverged(training: dict[str, Any]) -> bool:
+    """Whether the training ended by that."""
+    return training["state"] != "completed"
+
+
+def scores(training: dict[str, Any], metric: str, times: np.ndarray) -> np.ndarray:
     """The training's score at these seconds, shape (times,); after its end it stays as it is."""
-    seconds, rewards = (
+    seconds, values = (
         np.array([row[training["columns"].index(name)] for row in training["rows"]], dtype=float)
-        for name in ("train_seconds", "mean_reward")
+        for name in ("train_seconds", metric)
     )
-    there = np.isfinite(rewards)
-    seconds, rewards = seconds[there], rewards[there]
-    sums = np.concatenate([[0.0], np.cumsum(rewards)])
-    last = np.arange(1, len(rewards) + 1)
+    there = np.isfinite(values)
+    seconds, values = seconds[there], values[there]
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    last = np.arange(1, len(values) + 1)
     first = np.maximum(0, last - WINDOW)
     return np.interp(times, seconds, (sums[last] - sums[first]) / (last - first))
 
@@ -58,71 +70,82 @@ class Surrogate:
     Attributes:
         budget: seconds of training of a whole trial.
         times: of the reports, seconds, shape (times,); ``REPORTS`` of them in one budget, ``LONGEST`` budgets.
-        noise: what repeated trainings differed by from their mean, shape (trainings, times).
+        noise: of each repeated training, its pace beside the mean curve's, and what that leaves, shape (times,).
         seconds_per_iteration: by env count.
     """
 
-    def __init__(self, trainings: list[dict[str, Any]], space: Space, budget: float) -> None:
+    def __init__(self, trainings: list[dict[str, Any]], space: Space, metric: str, budget: float) -> None:
         self.budget, self._space = budget, space
         self.times = np.arange(1, round(LONGEST * REPORTS) + 1) * budget / REPORTS
-        groups = by_parameters(trainings)
-        curves = [np.array([scores(each, self.times) for each in group]) for group in groups]
-        self.noise = np.concatenate(
-            [
-                (curve - curve.mean(axis=0)) * np.sqrt(len(curve) / (len(curve) - 1))
-                for curve in curves
-                if len(curve) > 1
-            ]
-        )
+        self._all = trainings
+        groups = by_parameters(each for each in trainings if not has_diverged(each))
+        curves = [np.array([scores(each, metric, self.times) for each in group]) for group in groups]
+        self.noise = [self._differs(each, group.mean(axis=0)) for group in curves if len(group) > 1 for each in group]
         self.seconds_per_iteration = seconds_per_iteration(trainings)
-        self._points: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
-        for value in {group[0]["parameters"][BRANCH] for group in groups}:
-            mine = [i for i, group in enumerate(groups) if group[0]["parameters"][BRANCH] == value]
-            places = np.array([self._place(groups[i][0]["parameters"]) for i in mine])
-            self._points[value] = places, np.array([curves[i].mean(axis=0) for i in mine])
-        self.smoothing = min(SMOOTHINGS, key=lambda smoothing: float(np.sum(self._errors(smoothing))))
-        self._models = {
-            value: _model(places, curves, self.smoothing) for value, (places, curves) in self._points.items()
-        }
+        self._places = np.array([self._place(group[0]["parameters"]) for group in groups])
+        self._means = np.array([curve.mean(axis=0) for curve in curves])
+        choices = itertools.product(itertools.product(SCALES, repeat=self._places.shape[1]), NUGGETS)
+        self.fit = min(choices, key=lambda choice: float(np.sum(self._unseen(*choice))))
+        """The scale of each of the places' dimensions, and the nugget, that tell best what they have not seen."""
+        self._weights = np.linalg.solve(self._covariance(*self.fit), self._means)
 
     def mean(self, parameters: dict[str, Any]) -> np.ndarray:
         """The curve without noise, a score for each of the times."""
-        return self._models[parameters[BRANCH]](self._place(parameters)[None])[0]
+        return _covariances(self._place(parameters)[None], self._places, self.fit[0])[0] @ self._weights
 
     def draw(self, parameters: dict[str, Any], random: np.random.Generator) -> np.ndarray:
-        """The curve of one training, a score for each of the times."""
-        return self.mean(parameters) + self.noise[random.integers(len(self.noise))]
+        """The curve of one training, a score for each of the times; NaN from where it has diverged."""
+        pace, rest = self.noise[random.integers(len(self.noise))]
+        curve = np.interp(pace * self.times, self.times, self.mean(parameters)) + rest
+        return np.where(self.times < self.diverges_at(parameters), curve, np.nan)
 
     def final(self, parameters: dict[str, Any], seconds: float) -> float:
-        """The score without noise after so many seconds of training."""
+        """The score without noise after so many seconds of training; of what diverges, minus infinity."""
+        if seconds >= self.diverges_at(parameters):
+            return -math.inf
         return float(np.interp(seconds, self.times, self.mean(parameters)))
 
-    def explained(self) -> float:
-        """The share of the final scores' variance that the model tells of parameters which it has not seen."""
-        finals = np.concatenate([curves[:, REPORTS - 1] for _, curves in self._points.values()])
-        return float(1.0 - np.sum(self._errors(self.smoothing)) / np.sum((finals - finals.mean()) ** 2))
+    def diverges_at(self, parameters: dict[str, Any]) -> float:
+        """After how many seconds: when the recorded training next to it did; infinity: never."""
+        place, branch = self._place(parameters), parameters[BRANCH]
+        rivals = [each for each in self._all if each["parameters"][BRANCH] == branch]
+        nearest = min(rivals, key=lambda each: float(np.sum((self._place(each["parameters"]) - place) ** 2)))
+        return nearest["rows"][-1][nearest["columns"].index("train_seconds")] if has_diverged(nearest) else math.inf
 
-    def _errors(self, smoothing: float) -> list[float]:
-        """The squared error of each final score, told by all others of its branch."""
-        found = []
-        for places, curves in self._points.values():
-            for out in range(len(places)):
-                rest = np.arange(len(places)) != out
-                told = _model(places[rest], curves[rest], smoothing)(places[out][None])[0]
-                found.append(float((told[REPORTS - 1] - curves[out, REPORTS - 1]) ** 2))
-        return found
+    def _differs(self, curve: np.ndarray, mean: np.ndarray) -> tuple[float, np.ndarray]:
+        """See ``noise``."""
+        rests = {pace: curve - np.interp(pace * self.times, self.times, mean) for pace in PACES}
+        pace = min(rests, key=lambda pace: float(np.sum(rests[pace][:REPORTS] ** 2)))
+        return pace, rests[pace]
+
+    def explained(self, seconds: float) -> float:
+        """The share of the scores' variance after so many seconds that the model tells of settings not seen."""
+        return 1.0 - float(np.interp(seconds, self.times, self._unseen(*self.fit)))
+
+    def _unseen(self, scales: tuple[float, ...], nugget: float) -> np.ndarray:
+        """The mean squared error of each setting told by all others, over the variance; at each of the times."""
+        inverse = np.linalg.inv(self._covariance(scales, nugget))
+        errors = inverse @ self._means / np.diag(inverse)[:, None]
+        return np.mean(errors**2, axis=0) / self._means.var(axis=0)
+
+    def _covariance(self, scales: tuple[float, ...], nugget: float) -> np.ndarray:
+        return _covariances(self._places, self._places, scales) + nugget * np.eye(len(self._places))
 
     def _place(self, parameters: dict[str, Any]) -> np.ndarray:
-        """The parameters that its branch has, each over its range as [0, 1]."""
-        names = [name for name in parents_first(self._space) if name in parameters and name != BRANCH]
-        return np.array([_share(self._space[name].distribution, parameters[name]) for name in names])
+        """The branch, what only it has, and what all have, each over its range as [0, 1]."""
+        own, common = [], []
+        for name in self._space:
+            if name in parameters:
+                share = _share(self._space[name].distribution, parameters[name])
+                (own if self._space[name].when else common).append(share)
+        return np.array(own + common)
 
 
 def by_parameters(trainings: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """The trainings in groups that differ by their seeds alone."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for training in trainings:
-        groups.setdefault(json.dumps(training["parameters"]), []).append(training)
+        groups.setdefault(json.dumps(training["parameters"], sort_keys=True), []).append(training)
     return list(groups.values())
 
 
@@ -136,6 +159,17 @@ def seconds_per_iteration(trainings: list[dict[str, Any]]) -> dict[int, float]:
     return {envs: float(np.median(each)) for envs, each in sorted(found.items())}
 
 
+def at_share(distribution: Choice | Range, share: float) -> Any:
+    """The value at this share of its range, in [0, 1)."""
+    match distribution:
+        case Choice(values):
+            return values[int(share * len(values))]
+        case Range(low, high, log=True):
+            return low * (high / low) ** share
+        case Range(low, high):
+            return low + (high - low) * share
+
+
 def _share(distribution: Choice | Range, value: Any) -> float:
     match distribution:
         case Choice(values):
@@ -146,8 +180,10 @@ def _share(distribution: Choice | Range, value: Any) -> float:
             return (value - low) / (high - low)
 
 
-def _model(places: np.ndarray, curves: np.ndarray, smoothing: float) -> RBFInterpolator:
-    return RBFInterpolator(places, curves, kernel="multiquadric", epsilon=1.0, degree=0, smoothing=smoothing)
+def _covariances(some: np.ndarray, others: np.ndarray, scales: tuple[float, ...]) -> np.ndarray:
+    """Of a Gaussian process with a squared exponential kernel about a mean that is not known."""
+    distances = ((some[:, None] - others[None]) / np.array(scales)) ** 2
+    return UNKNOWN_MEAN + np.exp(-0.5 * distances.sum(axis=2))
 
 
 class Method(Protocol):
@@ -163,6 +199,10 @@ class Method(Protocol):
 
     def ended(self, trial: str) -> bool:
         """The trial does not go on; whether it had its whole budget."""
+        ...
+
+    def diverged(self, trial: str) -> None:
+        """The trial has ended by that."""
         ...
 
 
@@ -186,6 +226,10 @@ def sweep(
         begin(0.0)
     while events:
         now, _, began, trial, parameters, curve, at = heapq.heappop(events)
+        if math.isnan(curve[at]):
+            method.diverged(trial)
+            begin(now)
+            continue
         if method.report(trial, float(curves.times[at]), float(curve[at])):
             later = began + curves.times[at + 1]
             heapq.heappush(events, (later, next(numbers), began, trial, parameters, curve, at + 1))

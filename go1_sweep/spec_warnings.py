@@ -9,6 +9,8 @@ from go1_sweep.space import Space
 from go1_sweep.spec import Spec
 
 SCHEDULE = "schedule"
+REWARDS = ("mean_reward", "track_linear_velocity", "track_angular_velocity", "Episode_Reward/")
+"""What columns of ``logs.csv`` begin with that the task's rewards make."""
 
 
 def warnings(spec: Spec, defaults: Mapping[str, Value]) -> list[str]:
@@ -31,6 +33,14 @@ def warnings(spec: Spec, defaults: Mapping[str, Value]) -> list[str]:
         found.append(
             "search.parameters.desired_kl: under the fixed schedule nothing reads it. Give it `when: {schedule: "
             "adaptive}`, or search the rate instead"
+        )
+    rewards = [name for name in spec.space if name.startswith("env.rewards.")]
+    metric = spec.early_stopping.metric
+    if rewards and metric.startswith(REWARDS):
+        found.append(
+            f"early_stopping.metric: {metric} is a reward, and search.parameters.{rewards[0]} changes what trials are "
+            "rewarded for: those that pay themselves most are not stopped and become finalists. Go by another column "
+            "of logs.csv, such as mean_episode_length; the exam at the end does not count rewards"
         )
     return found
 

@@ -17,10 +17,16 @@ WHEN_FIXED, WHEN_ADAPTIVE = {"when": {"schedule": "fixed"}}, {"when": {"schedule
 STEPS = {"choice": [24, 48], "when": {"schedule": "fixed"}}
 
 
-def warned(tmp_path: Path, parameters: dict[str, Any], fixed: dict[str, Any], default: str = "adaptive") -> list[str]:
+def warned(
+    tmp_path: Path,
+    parameters: dict[str, Any],
+    fixed: dict[str, Any],
+    default: str = "adaptive",
+    more: dict[str, Any] | None = None,
+) -> list[str]:
     file = tmp_path / "sweep.yaml"
     search = {"trials": 1, "parameters": parameters, "fixed": fixed}
-    file.write_text(yaml.safe_dump({"task": "flat", "search": search, "budget": {"max": 6}}))
+    file.write_text(yaml.safe_dump({"task": "flat", "search": search, "budget": {"max": 6}, **(more or {})}))
     return [text.partition(":")[0].rpartition(".")[2] for text in warnings(spec.load(file), {"schedule": default})]
 
 
@@ -65,6 +71,16 @@ def test_what_is_searched_where_it_counts_is_not(tmp_path, parameters, fixed, de
 
 def test_a_divergence_that_nothing_reads_is_told(tmp_path):
     assert warned(tmp_path, {"desired_kl": RATE}, {"schedule": "fixed"}) == ["desired_kl"]
+
+
+def test_rewards_that_are_searched_by_a_reward_are_told(tmp_path):
+    assert warned(tmp_path, {"env.rewards.upright.weight": RATE}, {}) == ["metric"]
+
+
+def test_rewards_that_are_the_same_for_all_or_searched_by_something_else_are_not(tmp_path):
+    assert warned(tmp_path, {"entropy_coef": RATE}, {"env.rewards.upright.weight": 0.5}) == []
+    by_length = {"early_stopping": {"metric": "mean_episode_length"}}
+    assert warned(tmp_path, {"env.rewards.upright.weight": RATE}, {}, more=by_length) == []
 
 
 @pytest.mark.parametrize("name", ["flat", "rough", "quickstart"])

@@ -353,7 +353,8 @@ def test_a_reused_worker_repeats_a_fresh_one(talk, tmp_path):
 
     assert without_times(tmp_path / "again") == without_times(tmp_path / "fresh")
     columns = without_times(tmp_path / "fresh")[-1]
-    assert all(columns[name] for name in ("mean_reward", "value_loss", "surrogate_loss", "entropy", "kl"))
+    names = ("mean_reward", "value_loss", "surrogate_loss", "entropy", "kl")
+    assert all(columns[name] for name in (*names, "track_linear_velocity", "track_angular_velocity"))
 
 
 @mjlab
@@ -364,6 +365,15 @@ def test_training_with_mjlab_loads_no_opengl(talk, tmp_path):
     pid = worker.worker._process.pid
     assert psutil.Process(pid).environ()["MUJOCO_GL"] == "disable"
     assert "libEGL" not in Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_a_metric_that_is_not_logged_ends_a_trial_when_each_env_has_ended_an_episode(talk, tmp_path):
+    ended = talk("fake").train(request(tmp_path, metric="mean_rewrad", budget_max=1000))
+    assert (ended.state, ended.why) == (
+        "failed",
+        "no score: each env has ended an episode, and 'mean_rewrad' is not logged; did you mean 'mean_reward'?",
+    )
+    assert len(logs(tmp_path / "a")) < 5
 
 
 def test_a_damaged_cell_of_a_log_costs_no_more_than_that(tmp_path):

@@ -161,7 +161,8 @@ class FakeEnv(VecEnv):
         dones = time_outs | falls
         self.episode_length_buf[dones] = 0
         level = learned if iteration + 1 < cfg.level_is_nan_from else math.nan
-        extras = {"time_outs": time_outs & ~falls, "log": {"Curriculum/level": level}}
+        log = {"Curriculum/level": level, "Episode_Reward/track_linear_velocity": self._final_return * learned}
+        extras = {"time_outs": time_outs & ~falls, "log": log}
         return self.get_observations(), rewards, dones.long(), extras
 
     def fail(self, fault: str) -> None:

@@ -38,8 +38,16 @@ NEUTRAL_NAMES = {
 }
 """rsl_rl's tag, of 5 and of 3 -> our column. A tag that is not here is a column under its own name."""
 
-OF_TASKS = {"Curriculum/terrain_levels/mean": "terrain_level", "Curriculum/terrain_levels": "terrain_level"}
-"""Tags of mjlab's and Isaac Lab's tasks -> our column, which only rough has."""
+OF_TASKS = {
+    "Curriculum/terrain_levels/mean": "terrain_level",
+    "Curriculum/terrain_levels": "terrain_level",
+    "Episode_Reward/track_linear_velocity": "track_linear_velocity",
+    "Episode_Reward/track_lin_vel_xy_exp": "track_linear_velocity",
+    "Episode_Reward/track_angular_velocity": "track_angular_velocity",
+    "Episode_Reward/track_ang_vel_z_exp": "track_angular_velocity",
+}
+"""Tags of mjlab's and Isaac Lab's tasks -> our column: the terrain's level, which only rough has, and two parts of the
+reward, per second of a whole episode."""
 
 LEFT_OUT = ("Train/mean_reward/time", "Train/mean_episode_length/time", "Perf/total_fps")
 """Tags that say again what another column says."""

@@ -16,7 +16,7 @@ import yaml
 from rsl_rl.runners import OnPolicyRunner
 
 from go1_sweep import checkpoint, protocol
-from go1_sweep.errors import one_line
+from go1_sweep.errors import did_you_mean, one_line
 from go1_sweep.paths import TrialPaths, drop_leftovers, write_atomically
 from go1_sweep.patience import POLL_SECONDS, patiently, raise_if_full
 from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig
@@ -214,6 +214,15 @@ class _Training:
             raise _Over("failed", f"diverged in iteration {iteration}: {problem}", diverged=True)
         if request.metric in broken:
             raise _Over("failed", f"{request.metric} was not finite in iteration {iteration}")
+        if (
+            request.metric
+            and self.progress.score is None
+            and iteration > self._begin.iterations + runner.cut_iterations
+        ):
+            known = did_you_mean(request.metric, self._log.row)
+            raise _Over(
+                "failed", f"no score: each env has ended an episode, and '{request.metric}' is not logged{known}"
+            )
         used = self.progress.used(request.budget_unit)
         if self._checkpoint_is_due(used) or is_last:
             with self._spent("checkpointing"):
