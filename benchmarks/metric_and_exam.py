@@ -2,7 +2,8 @@
 
 Over the settings that `record_curves.py` trained with `--exam_seconds`: Spearman's, of the metric's mean over the last
 iterations before that moment with the score in the exam at the end; trainings of one setting are averaged, and what
-diverged has a score of 0. And, for each metric, with its own value at the end.
+diverged has a score of 0. A moment is a share of the budget, in each of the units that a sweep may count it in: that of
+the task's defaults is the whole.
 
     python benchmarks/metric_and_exam.py --curves FILE --out FILE
 """
@@ -16,11 +17,11 @@ from typing import Any, cast
 
 import numpy as np
 from scipy.stats import spearmanr
-from surrogate import by_parameters, has_diverged, read, scores
+from surrogate import DEFAULTS, by_parameters, has_diverged, read, scores
 
 METRICS = ("mean_reward", "mean_episode_length", "track_linear_velocity", "track_angular_velocity")
-SECONDS = (24, 48, 60, 72, 96, 120, 180, 240)
-"""Of training; the last are the whole budget."""
+UNITS = ("train_seconds", "iteration", "env_steps")
+SHARES = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0)
 
 
 def main() -> None:
@@ -31,23 +32,32 @@ def main() -> None:
     options = parser.parse_args()
     groups = by_parameters(read(options.curves))
     exam = [np.mean([0.0 if has_diverged(each) else each["score"] for each in group]) for group in groups]
-    found: dict[str, dict[str, list[float]]] = {"with_the_exam": {}, "with_its_own_end": {}}
-    for metric in METRICS:
-        at = np.array(
-            [np.mean([scores(each, metric, np.array(SECONDS)) for each in group], axis=0) for group in groups]
-        )
-        for name, end in (("with_the_exam", exam), ("with_its_own_end", at[:, -1])):
-            found[name][metric] = [round(cast(Any, spearmanr(column, end)).statistic, 2) for column in at.T]
+    wholes = {unit: whole(groups, unit) for unit in UNITS}
+    found: dict[str, dict[str, list[float]]] = {}
+    for unit in UNITS:
+        moments = np.array(SHARES) * wholes[unit]
+        for metric in METRICS:
+            means = [np.mean([scores(each, metric, moments, unit) for each in group], axis=0) for group in groups]
+            correlations = [cast(Any, spearmanr(column, exam)).statistic for column in np.array(means).T]
+            found.setdefault(unit, {})[metric] = [round(float(each), 2) for each in correlations]
     result = {
-        "what": "Spearman's rank correlation of a training's metric after so many seconds, over the settings",
+        "what": "Spearman's rank correlation, over the settings, of a metric at a share of the budget with the exam",
         "curves": options.curves.name,
         "settings": len(groups),
         "diverged": sum(has_diverged(group[0]) for group in groups),
-        "seconds": SECONDS,
-        **found,
+        "budget": wholes,
+        "shares": SHARES,
+        "correlations": found,
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    for unit, metrics in found.items():
+        print(unit, *(f"{name}: {values}" for name, values in metrics.items()), sep="\n  ")
+
+
+def whole(groups: list[list[dict[str, Any]]], unit: str) -> float:
+    """What the trainings with the task's defaults used."""
+    training = next(group[0] for group in groups if group[0]["parameters"] == DEFAULTS)
+    return float(training["rows"][-1][training["columns"].index(unit)])
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 Searches over the learning curves of `surrogate.py`, on so many virtual GPUs, again and again with other seeds: this
 project's (TPE and ASHA as a sweep has them), random draws without stopping, and Ray Tune's own OptunaSearch and
-ASHAScheduler over the same space. These compare trials by iterations, as is usual: as many as the task's own env count
-makes in one budget (and their best is the best of so many iterations); ``plain_early``: for the first time after a
-tenth of the budget, as many set it; ``plain_seconds``: by train seconds, as ours. What a search would return is one of
-its finalists: the completed trials with the best scores, one of which is truly that good, without noise.
+ASHAScheduler over the same space. These count a trial's budget in iterations, as is usual, of which all trials have as
+many as the task's own env count makes in one budget; ``plain_early``: and compare them for the first time after a tenth
+of it, as many set it; ``plain_seconds``: in train seconds, as ours. What a search would return is one of its finalists:
+the completed trials with the best scores, one of which is truly that good, without noise.
 
     python benchmarks/search_efficiency.py --curves FILE --budget 240 --repetitions 50 --out FILE
 """
@@ -171,31 +171,20 @@ def spec_of(name: str, budget: int, seed: int, changes: Sequence[str] = ()) -> S
     return spec.load(Path("search_spaces/flat.yaml"), changes)
 
 
-def best_known(surrogate: Surrogate, space: Space) -> dict[str, dict[str, Any]]:
-    """For each method: the best final score among 20,000 draws, by what it takes for a whole budget."""
+def best_known(surrogate: Surrogate, space: Space) -> dict[str, Any]:
+    """The best final score among 20,000 draws."""
     study = optuna.create_study(sampler=RandomSampler(seed=0))
     drawn = [draw(space, study.ask()) for _ in range(20_000)]
-    iterations, found = surrogate.budget / surrogate.seconds_per_iteration[ENVS], {}
-    for name in METHODS:
-        whole = [
-            iterations * surrogate.seconds_per_iteration[int(each["num_envs"])]
-            if name in BY_ITERATIONS
-            else surrogate.budget
-            for each in drawn
-        ]
-        finals = [surrogate.final(each, seconds) for each, seconds in zip(drawn, whole, strict=True)]
-        best = int(np.argmax(finals))
-        shares = [float(np.mean(np.array(finals) >= (1 - within) * finals[best])) for within in WITHIN]
-        found[name] = {"score": finals[best], "parameters": drawn[best], "share_of_draws_within": shares}
-    return found
+    finals = np.array([surrogate.final(each) for each in drawn])
+    best = int(np.argmax(finals))
+    shares = {f"{within:.0%}": float(np.mean(finals >= (1 - within) * finals[best])) for within in WITHIN}
+    return {"score": float(finals[best]), "parameters": drawn[best], "share_of_draws_within": shares}
 
 
-def seconds_until(
-    job: tuple[str, int], surrogate: Surrogate, best_scores: dict[str, float], gpus: int, cap: float
-) -> list[float]:
+def seconds_until(job: tuple[str, int], surrogate: Surrogate, best_score: float, gpus: int, cap: float) -> list[float]:
     """For each of ``WITHIN``: train seconds until one of the finalists is truly that good; at most ``cap``."""
     name, seed = job
-    targets = [(1 - within) * best_scores[name] for within in WITHIN]
+    targets = [(1 - within) * best_score for within in WITHIN]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     finalists: list[tuple[float, float]] = []
     found: list[float] = []
@@ -231,12 +220,12 @@ def main() -> None:
     metric = options.metric or ours.early_stopping.metric
     surrogate = Surrogate(trainings, ours.space, metric, options.budget)
     best = best_known(surrogate, ours.space)
-    best_scores, cap = {name: each["score"] for name, each in best.items()}, options.cap * options.budget
+    cap = options.cap * options.budget
     unseen = {f"{seconds:g}": surrogate.explained(seconds) for seconds in (*ours.rungs(), options.budget)}
     print(f"best known: {best}; of what it has not seen the model tells, after so many seconds, {unseen}", flush=True)
     jobs = [(name, seed) for seed in range(options.repetitions) for name in METHODS]
     with ProcessPoolExecutor(options.processes) as pool:
-        call = partial(seconds_until, surrogate=surrogate, best_scores=best_scores, gpus=options.gpus, cap=cap)
+        call = partial(seconds_until, surrogate=surrogate, best_score=best["score"], gpus=options.gpus, cap=cap)
         found = dict(zip(jobs, pool.map(call, jobs), strict=True))
     result = {
         "what": "train seconds until one of the finalists is within so much of the best known final score",

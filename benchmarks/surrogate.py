@@ -50,18 +50,18 @@ def has_diverged(training: dict[str, Any]) -> bool:
     return training["state"] != "completed"
 
 
-def scores(training: dict[str, Any], metric: str, times: np.ndarray) -> np.ndarray:
-    """The training's score at these seconds, shape (times,); after its end it stays as it is."""
-    seconds, values = (
+def scores(training: dict[str, Any], metric: str, moments: np.ndarray, unit: str = "train_seconds") -> np.ndarray:
+    """The training's score at these moments, shape (moments,); after its end it stays as it is."""
+    used, values = (
         np.array([row[training["columns"].index(name)] for row in training["rows"]], dtype=float)
-        for name in ("train_seconds", metric)
+        for name in (unit, metric)
     )
     there = np.isfinite(values)
-    seconds, values = seconds[there], values[there]
+    used, values = used[there], values[there]
     sums = np.concatenate([[0.0], np.cumsum(values)])
     last = np.arange(1, len(values) + 1)
     first = np.maximum(0, last - WINDOW)
-    return np.interp(times, seconds, (sums[last] - sums[first]) / (last - first))
+    return np.interp(moments, used, (sums[last] - sums[first]) / (last - first))
 
 
 class Surrogate:
@@ -99,11 +99,9 @@ class Surrogate:
         curve = np.interp(pace * self.times, self.times, self.mean(parameters)) + rest
         return np.where(self.times < self.diverges_at(parameters), curve, np.nan)
 
-    def final(self, parameters: dict[str, Any], seconds: float) -> float:
-        """The score without noise after so many seconds of training; of what diverges, minus infinity."""
-        if seconds >= self.diverges_at(parameters):
-            return -math.inf
-        return float(np.interp(seconds, self.times, self.mean(parameters)))
+    def final(self, parameters: dict[str, Any]) -> float:
+        """The score without noise after the whole budget; of what diverges, minus infinity."""
+        return -math.inf if self.budget >= self.diverges_at(parameters) else float(self.mean(parameters)[REPORTS - 1])
 
     def diverges_at(self, parameters: dict[str, Any]) -> float:
         """After how many seconds: when the recorded training next to it did; infinity: never."""
