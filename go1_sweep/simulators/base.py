@@ -24,7 +24,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, BinaryIO, ClassVar, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -332,18 +332,18 @@ class Simulator(ABC):
         """
         raise ConfigError(f"{self.name} has no viewer")
 
-    def save(self, runner: OnPolicyRunner, path: Path, infos: dict[str, Any] | None = None) -> None:
+    def save(self, runner: OnPolicyRunner, file: Path | BinaryIO, infos: dict[str, Any] | None = None) -> None:
         """Write the runner's checkpoint, as ``runner.load`` takes it, and nothing beside it.
 
         Args:
             runner: whose.
-            path: the file.
+            file: to write to.
             infos: numbers, tensors, dicts and lists that are kept in it.
 
         Raises:
             OSError: the file cannot be written.
         """
-        type(runner).save(runner, str(path), infos)
+        type(runner).save(runner, cast(str, file), infos)  # torch.save takes them all
 
     def curriculum(self, env: VecEnv) -> dict[str, torch.Tensor]:
         """How far the env's curriculum is where the runner's own checkpoint does not say so; here nowhere."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import mjlab.tasks  # noqa: F401  (registers the tasks)
 import numpy as np
@@ -159,9 +159,9 @@ class Mjlab(Simulator):
                 env.step = step
                 viewer.close()
 
-    def save(self, runner: OnPolicyRunner, path: Path, infos: dict[str, Any] | None = None) -> None:
+    def save(self, runner: OnPolicyRunner, file: Path | BinaryIO, infos: dict[str, Any] | None = None) -> None:
         """Mjlab's checkpoint without the ONNX file that its Go1 runner exports at every save."""
-        MjlabOnPolicyRunner.save(cast(MjlabOnPolicyRunner, runner), str(path), infos)
+        MjlabOnPolicyRunner.save(cast(MjlabOnPolicyRunner, runner), cast(str, file), infos)
 
     def curriculum(self, env: VecEnv) -> dict[str, torch.Tensor]:
         """The level and the kind of terrain of each env, shape (num_envs,); mjlab's checkpoint counts steps alone."""

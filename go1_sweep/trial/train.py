@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import io
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from rsl_rl.runners import OnPolicyRunner
 from go1_sweep import checkpoint, protocol
 from go1_sweep.errors import did_you_mean, one_line
 from go1_sweep.paths import TrialPaths, drop_leftovers, write_atomically
-from go1_sweep.patience import POLL_SECONDS, patiently, raise_if_full
+from go1_sweep.patience import POLL_SECONDS, patiently
 from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig
 from go1_sweep.trial import torch_settings
 from go1_sweep.trial.checkpoints import PolicyError
@@ -26,6 +27,7 @@ from go1_sweep.trial.divergence import Divergence, is_nan
 from go1_sweep.trial.kernels import compiled_once
 from go1_sweep.trial.link import Link
 from go1_sweep.trial.progress import ScalarWriter, TrialLog
+from go1_sweep.trial.publisher import Publisher
 from go1_sweep.trial.resume import infos, read_start, resume
 from go1_sweep.trial.runner import Runner, runner_of
 
@@ -71,7 +73,8 @@ class _Training:
         self._device = device
         self._link = link
         self._paths = TrialPaths(Path(request.folder))
-        self._checkpoints_at = sorted(request.checkpoints_at)
+        self._publisher = Publisher(self._paths, request.keep_checkpoints, request.mode, self._pause)
+        self._rungs = sorted(request.checkpoints_at)
         self._begin = protocol.Progress()
         self._log: TrialLog | None = None
         self._divergence: Divergence | None = None
@@ -111,6 +114,7 @@ class _Training:
             self._writer.stop()
         if self._log is not None:
             self._log.close()
+        self._publisher.close()
         with contextlib.suppress(OSError):  # rsl_rl 3 makes it for the diffs that we leave out
             (self._paths.folder / "git").rmdir()
 
@@ -224,9 +228,13 @@ class _Training:
                 "failed", f"no score: each env has ended an episode, and '{request.metric}' is not logged{known}"
             )
         used = self.progress.used(request.budget_unit)
-        if self._checkpoint_is_due(used) or is_last:
-            with self._spent("checkpointing"):
+        must_be_there = self._is_at_rung(used) or used >= request.budget_max or is_last
+        with self._spent("checkpointing"):
+            self._publisher.look()
+            if must_be_there or iteration % self._save_interval == 0:
                 self._publish(runner.rsl_rl)
+            if must_be_there:  # before anybody hears that the trial has come so far, and ends it
+                self._publisher.finish()
         memory, seconds = gpu_memory(self._device), {use: round(each, 3) for use, each in self._seconds.items()}
         self._link.send(protocol.Report(request.trial, self.progress, self._log.row, memory, seconds))
         if used >= request.budget_max:
@@ -257,34 +265,21 @@ class _Training:
             return message
         raise protocol.ProtocolError(f"expected Continue or Stop, not {message}")
 
-    def _checkpoint_is_due(self, used: float) -> bool:
-        due = used >= self._request.budget_max or self.progress.iterations % self._save_interval == 0
-        while self._checkpoints_at and used >= self._checkpoints_at[0]:
-            self._checkpoints_at.pop(0)
-            due = True
-        return due
+    def _is_at_rung(self, used: float) -> bool:
+        reached = [budget for budget in self._rungs if used >= budget]
+        self._rungs = self._rungs[len(reached) :]
+        return bool(reached)
 
     def _publish(self, runner: OnPolicyRunner) -> None:
         index = runner.current_learning_iteration
         # rsl_rl goes on at the index in the file: the number of completed updates repeats none of them.
         runner.current_learning_iteration = self.progress.iterations
+        content = io.BytesIO()
         try:
-            kept = infos(self._simulator, runner, self.progress)
-
-            def write(path: Path) -> None:
-                try:
-                    self._simulator.save(runner, path, kept)
-                except RuntimeError:
-                    raise_if_full(path.parent)
-                    raise
-
-            def publish() -> None:
-                keep, mode = self._request.keep_checkpoints, self._request.mode
-                checkpoint.publish(self._paths, self.progress, write, keep=keep, mode=mode)
-
-            patiently(publish, self._pause)
+            self._simulator.save(runner, content, infos(self._simulator, runner, self.progress))
         finally:
             runner.current_learning_iteration = index
+        self._publisher.publish(content.getbuffer(), self.progress)
 
     def _pause(self) -> None:
         """The disk is full: say so, and look whether the trial shall end."""
