@@ -48,9 +48,15 @@ def _value(value: Any) -> Value:
 
 
 def _gpus(value: Any) -> Any:
-    if isinstance(value, bool | float):  # Python's True equals 1
-        raise ValueError(f"expected 'auto', 0 or 1, not {in_yaml(value)}")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "auto" and not (is_number and 0 <= value <= 1):
+        raise ValueError(f"expected 'auto', 0, 1 or a share of one (0.25: four trials to a GPU), not {in_yaml(value)}")
     return value
+
+
+def trials_to_a_gpu(share: float) -> int:
+    """How many trials run on one GPU side by side, each with such a share of it."""
+    return int(1 / share)
 
 
 def _baseline(value: Any) -> Any:
@@ -76,7 +82,7 @@ Word = Annotated[str, BeforeValidator(_word)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Scalar = Annotated[Any, BeforeValidator(_value)]
 Scalars = Annotated[list[Scalar], BeforeValidator(_as_list)]
-Gpus = Annotated[Literal["auto", 0, 1], BeforeValidator(_gpus)]
+Gpus = Annotated[Literal["auto"] | int | float, BeforeValidator(_gpus)]
 Baseline = Annotated[
     dict[str, Scalar] | None,
     BeforeValidator(_baseline),

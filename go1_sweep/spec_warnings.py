@@ -42,7 +42,16 @@ def warnings(spec: Spec, defaults: Mapping[str, Value]) -> list[str]:
             "rewarded for: those that pay themselves most are not stopped and become finalists. Go by another column "
             "of logs.csv, such as mean_episode_length; the exam at the end does not count rewards"
         )
+    if spec.budget.unit == "train_seconds" and 0 < _number(spec.resources.gpus) < 1:
+        found.append(
+            "budget.unit: trials that share a GPU slow each other down, and that counts as train_seconds: how far one "
+            "comes hangs on its neighbours. Count in iterations or env_steps, or give each its own (resources.gpus: 1)"
+        )
     return found
+
+
+def _number(gpus: float | str) -> float:
+    return 0.0 if isinstance(gpus, str) else gpus
 
 
 def _schedules(spec: Spec, defaults: Mapping[str, Value], parameter: str) -> set[Value]:

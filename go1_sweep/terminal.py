@@ -19,6 +19,7 @@ from go1_sweep.console import lasting
 from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import PolicyPaths, SweepPaths, TrialPaths, shown
 from go1_sweep.spec import Spec
+from go1_sweep.spec_values import trials_to_a_gpu
 from go1_sweep.trials_table import TrialRecord
 from go1_sweep.wording import COLORS, clock, figures_of, in_exam, number, opened_at, title, train_command, value
 
@@ -34,7 +35,7 @@ class Plan:
     task_id: str
     versions: dict[str, str]
     slots: int
-    gpus: int
+    gpus: float
 
 
 class Terminal:
@@ -51,9 +52,11 @@ class Terminal:
         self._spec = spec
         version = plan.versions.get(spec.simulator, "")
         trials = spec.search.trials + (spec.baseline is not None) + 2 * spec.final.retrain_seeds
-        where = (
-            f"{plan.slots} GPU{'s' * (plan.slots > 1)}, one each" if plan.gpus else f"{plan.slots} at a time on the CPU"
-        )
+        where = f"{plan.slots} at a time on the CPU"
+        if plan.gpus:
+            where = f"{plan.slots} GPU{'s' * (plan.slots > 1)}, one each"
+        if 0 < plan.gpus < 1:
+            where = f"{plan.slots} at a time, {trials_to_a_gpu(plan.gpus)} to a GPU"
         baseline = " and the baseline" if spec.baseline is not None else ""
         rungs = ", ".join(f"{rung:g}" for rung in spec.rungs())
         stops = f"stops at {rungs} {budget.unit}" if rungs else "no early stopping"
@@ -211,7 +214,7 @@ def _cost(trials: int, plan: Plan) -> str:
     budget = plan.spec.budget
     if budget.unit != "train_seconds":
         return f"{trials} x {budget.max:g} {budget.unit}"
-    hours = trials * budget.max / 3600
+    hours = trials * budget.max / 3600 * (plan.gpus or 1)
     rounds = -(-trials // plan.slots)
     unit = "GPU hours" if plan.gpus else "hours of training"
     return f"{trials} x {budget.max:g} s = {hours:.2g} {unit}, about {clock(rounds * budget.max)} and start-up"

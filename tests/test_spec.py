@@ -248,6 +248,7 @@ TOP = (
 )
 RAW = "(or a raw path: env.<path>, agent.<path>)"
 ONE_OF = "needs one of choice, uniform, log_uniform, int_uniform"
+SHARE = "expected 'auto', 0, 1 or a share of one (0.25: four trials to a GPU)"
 FOLDER = "cannot be a folder name: at most 100 letters, digits, . _ -, and the first no . or -"
 
 IN_THE_FILE = [
@@ -299,9 +300,10 @@ IN_THE_FILE = [
     ("resources: {cpus: '4'}", "sweep.yaml:1: resources.cpus: expected a whole number, not '4'"),
     ("resources: {concurrent: many}", "sweep.yaml:1: resources.concurrent: expected a whole number, not 'many'"),
     ("resources: {concurrent: 0}", "sweep.yaml:1: resources.concurrent: must be at least 1, not 0"),
-    ("resources: {gpus: true}", "sweep.yaml:1: resources.gpus: expected 'auto', 0 or 1, not true"),
-    ("resources: {gpus: 0.5}", "sweep.yaml:1: resources.gpus: expected 'auto', 0 or 1, not 0.5"),
-    ("resources: {gpus: 2}", "sweep.yaml:1: resources.gpus: expected 'auto', 0 or 1, not 2"),
+    ("resources: {gpus: true}", f"sweep.yaml:1: resources.gpus: {SHARE}, not true"),
+    ("resources: {gpus: 2}", f"sweep.yaml:1: resources.gpus: {SHARE}, not 2"),
+    ("resources: {gpus: -0.5}", f"sweep.yaml:1: resources.gpus: {SHARE}, not -0.5"),
+    ("resources: {gpus: many}", f"sweep.yaml:1: resources.gpus: {SHARE}, not many"),
     ("resources: {reuse_workers: 'no'}", "sweep.yaml:1: resources.reuse_workers: expected true or false, not 'no'"),
     (
         "baseline: maybe",

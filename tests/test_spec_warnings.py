@@ -83,6 +83,20 @@ def test_rewards_that_are_the_same_for_all_or_searched_by_something_else_are_not
     assert warned(tmp_path, {"env.rewards.upright.weight": RATE}, {}, more=by_length) == []
 
 
+@pytest.mark.parametrize(
+    ("gpus", "unit", "told"),
+    [
+        (0.25, "train_seconds", ["unit"]),
+        (0.25, "iterations", []),
+        (1, "train_seconds", []),
+        ("auto", "train_seconds", []),
+    ],
+)
+def test_seconds_that_hang_on_the_neighbours_are_told(tmp_path, gpus, unit, told):
+    more = {"resources": {"gpus": gpus}, "budget": {"unit": unit, "max": 6}}
+    assert warned(tmp_path, {"entropy_coef": RATE}, {}, more=more) == told
+
+
 @pytest.mark.parametrize("name", ["flat", "rough", "quickstart"])
 def test_the_sweep_files_that_come_with_the_package_are_without_a_warning(name):
     shipped = spec.load(Path(f"search_spaces/{name}.yaml"))

@@ -15,6 +15,7 @@ import ray
 
 from go1_sweep.errors import BadInput, UserError, one_line
 from go1_sweep.spec import ResourcesSpec, SimulatorSpec
+from go1_sweep.spec_values import trials_to_a_gpu
 from go1_sweep.sweep.ray_watch import Watch, kill_all
 from go1_sweep.worker.process import WorkerSpec
 
@@ -27,7 +28,7 @@ class Slots:
     """What a trial (or a player of policies) holds, and how many run side by side."""
 
     count: int
-    gpus: int
+    gpus: float
     cpus: int
 
 
@@ -98,12 +99,12 @@ def slots_for(wanted: ResourcesSpec) -> Slots:
     gpus = (1 if have_gpus else 0) if wanted.gpus == "auto" else wanted.gpus
     if gpus > have_gpus:
         raise BadInput(
-            f"resources.gpus: each trial wants {gpus} GPU, and none was found on this machine; "
+            f"resources.gpus: each trial wants {gpus:g} GPU, and none was found on this machine; "
             "set it to 0 to train on the CPU (--set resources.gpus=0)"
         )
     if wanted.cpus > have_cpus:
         raise BadInput(f"resources.cpus: each trial wants {wanted.cpus} CPUs, and this machine has {have_cpus}")
-    fit = min(have_cpus // wanted.cpus, have_gpus // gpus if gpus else have_cpus)
+    fit = min(have_cpus // wanted.cpus, have_gpus * trials_to_a_gpu(gpus) if gpus else have_cpus)
     return Slots(min(fit, wanted.concurrent or fit), gpus, wanted.cpus)
 
 
