@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from go1_sweep.columns import is_paid_by
 from go1_sweep.parameters import Value
 from go1_sweep.space import Space
 from go1_sweep.spec import Spec
 
 SCHEDULE = "schedule"
-REWARDS = ("mean_reward", "track_linear_velocity", "track_angular_velocity", "Episode_Reward/")
-"""What columns of ``logs.csv`` begin with that the task's rewards make."""
+REWARDS = "env.rewards."
+"""What paths into the task's reward begin with, in both simulators."""
 
 
 def warnings(spec: Spec, defaults: Mapping[str, Value]) -> list[str]:
@@ -34,13 +35,13 @@ def warnings(spec: Spec, defaults: Mapping[str, Value]) -> list[str]:
             "search.parameters.desired_kl: under the fixed schedule nothing reads it. Give it `when: {schedule: "
             "adaptive}`, or search the rate instead"
         )
-    rewards = [name for name in spec.space if name.startswith("env.rewards.")]
     metric = spec.early_stopping.metric
-    if rewards and metric.startswith(REWARDS):
+    paying = [name for name in spec.space if name.startswith(REWARDS) and is_paid_by(metric, name.split(".")[2])]
+    if paying:
         found.append(
-            f"early_stopping.metric: {metric} is a reward, and search.parameters.{rewards[0]} changes what trials are "
-            "rewarded for: those that pay themselves most are not stopped and become finalists. Go by another column "
-            "of logs.csv, such as mean_episode_length; the exam at the end does not count rewards"
+            f"early_stopping.metric: search.parameters.{paying[0]} changes what {metric} is made of: trials that pay "
+            "themselves most are not stopped and become finalists. Go by a column of logs.csv that all trials earn "
+            "alike, such as a part of the reward that is not searched; the exam at the end does not count rewards"
         )
     if spec.budget.unit == "train_seconds" and 0 < _number(spec.resources.gpus) < 1:
         found.append(

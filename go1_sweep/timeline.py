@@ -16,6 +16,9 @@ USES = ("training", "importing", "compiling", "building", "checkpointing", "wait
 """What a trial spends time on, as far as its processes tell; ``compiling``: making the env with kernels that may have
 been missing, or letting another process do that; ``waiting``: for the driver."""
 
+HANDOVER = 1.0
+"""So long a trial may have a slot already when the driver hears that the one before is over [s]."""
+
 
 @dataclass(frozen=True)
 class Stint:
@@ -76,13 +79,11 @@ def by_slot(stints: Iterable[Stint]) -> dict[str, dict[str, float]]:
 
     Returns:
         By slot: ``held``, each of ``USES``, ``other`` (what a trial did besides: closing an env, an iteration that was
-        not wanted any more, one that a crash lost), and ``idle``, between trials.
+        not wanted any more, one that a crash lost), and ``idle``, between trials. Where several trials share a GPU,
+        each of its shares counts.
     """
     found: dict[str, dict[str, float]] = {}
-    spans: dict[tuple[str, str], list[Stint]] = {}
-    for stint in stints:
-        spans.setdefault((stint.slot, stint.driver), []).append(stint)
-    for (slot, _), each in sorted(spans.items()):
+    for slot, each in _lanes(stints):
         held = max(stint.ended for stint in each) - min(stint.began for stint in each)
         busy = sum(stint.held for stint in each)
         uses = {use: sum(stint.seconds[use] for stint in each) for use in USES}
@@ -90,6 +91,19 @@ def by_slot(stints: Iterable[Stint]) -> dict[str, dict[str, float]]:
         before = found.get(slot, {})
         found[slot] = {use: round(before.get(use, 0.0) + seconds, 3) for use, seconds in sums.items()}
     return found
+
+
+def _lanes(stints: Iterable[Stint]) -> list[tuple[str, list[Stint]]]:
+    """The stints of one driver in one slot, one after the other; those that overlap (they share a GPU) apart."""
+    lanes: list[tuple[str, list[Stint]]] = []
+    for stint in sorted(stints, key=lambda stint: stint.began):
+        for slot, lane in lanes:
+            if (slot, lane[-1].driver) == (stint.slot, stint.driver) and lane[-1].ended <= stint.began + HANDOVER:
+                lane.append(stint)
+                break
+        else:
+            lanes.append((stint.slot, [stint]))
+    return lanes
 
 
 def in_all(slots: dict[str, dict[str, float]]) -> dict[str, float]:

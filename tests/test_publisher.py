@@ -101,10 +101,18 @@ def test_a_write_that_fails_for_good_fails_the_training_in_its_next_iteration(pu
 
 
 def test_a_trial_that_is_over_leaves_no_writer_and_no_half_checkpoint(publisher, disk, capsys):
-    disk.errors = [OSError(errno.ENOSPC, "full")]
-    disk.may_go.release()
+    disk.errors = [OSError(errno.ENOSPC, "full"), OSError(errno.ENOSPC, "full")]
+    disk.may_go.release(2)
     publish(publisher, 1)
     publisher.close()
     assert "the last checkpoint was not published: OSError" in capsys.readouterr().out
     assert list(publisher._paths.folder.iterdir()) == []
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("publisher")]
+
+
+def test_a_checkpoint_that_found_no_room_is_tried_once_more_at_the_end(publisher, disk):
+    disk.errors = [OSError(errno.ENOSPC, "full")]
+    disk.may_go.release(2)
+    publish(publisher, 1)
+    publisher.close()
+    assert published(publisher) == ["model_1.pt"]

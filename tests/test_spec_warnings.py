@@ -73,14 +73,24 @@ def test_a_divergence_that_nothing_reads_is_told(tmp_path):
     assert warned(tmp_path, {"desired_kl": RATE}, {"schedule": "fixed"}) == ["desired_kl"]
 
 
-def test_rewards_that_are_searched_by_a_reward_are_told(tmp_path):
-    assert warned(tmp_path, {"env.rewards.upright.weight": RATE}, {}) == ["metric"]
+@pytest.mark.parametrize(
+    ("metric", "term", "told"),
+    [
+        ("mean_reward", "upright", ["metric"]),
+        ("track_linear_velocity", "track_linear_velocity", ["metric"]),
+        ("track_linear_velocity", "track_lin_vel_xy_exp", ["metric"]),
+        ("Episode_Reward/upright", "upright", ["metric"]),
+        ("track_linear_velocity", "upright", []),
+        ("mean_episode_length", "upright", []),
+    ],
+)
+def test_rewards_that_are_searched_by_what_they_pay_are_told(tmp_path, metric, term, told):
+    more = {"early_stopping": {"metric": metric}}
+    assert warned(tmp_path, {f"env.rewards.{term}.weight": RATE}, {}, more=more) == told
 
 
-def test_rewards_that_are_the_same_for_all_or_searched_by_something_else_are_not(tmp_path):
+def test_rewards_that_are_the_same_for_all_are_not(tmp_path):
     assert warned(tmp_path, {"entropy_coef": RATE}, {"env.rewards.upright.weight": 0.5}) == []
-    by_length = {"early_stopping": {"metric": "mean_episode_length"}}
-    assert warned(tmp_path, {"env.rewards.upright.weight": RATE}, {}, more=by_length) == []
 
 
 @pytest.mark.parametrize(

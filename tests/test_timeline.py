@@ -37,6 +37,16 @@ def test_a_slot_is_held_from_its_first_trial_to_its_last_in_each_start_of_the_sw
     assert sum(seconds for use, seconds in total.items() if use != "held") == pytest.approx(total["held"])
 
 
+def test_trials_that_share_a_gpu_hold_a_share_each():
+    stints = [
+        Stint("0000", "first", "a GPU 0", 100.0, 160.0, {**dict.fromkeys(timeline.USES, 0.0), "training": 50.0}),
+        Stint("0001", "first", "a GPU 0", 101.0, 131.0, {**dict.fromkeys(timeline.USES, 0.0), "training": 25.0}),
+        Stint("0002", "first", "a GPU 0", 130.9, 161.0, {**dict.fromkeys(timeline.USES, 0.0), "training": 30.0}),
+    ]
+    total = timeline.by_slot(stints)["a GPU 0"]
+    assert (total["held"], total["training"], total["idle"]) == (60.0 + 60.0, 105.0, pytest.approx(-0.1))
+
+
 @pytest.mark.parametrize(
     "line", ["", "{", "[]", '{"trial": "0001"}', '{"began": "x", "ended": 1, "seconds": {}}', "\0"]
 )

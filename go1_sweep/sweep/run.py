@@ -12,6 +12,7 @@ from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from sqlalchemy.exc import SQLAlchemyError
 
 from go1_sweep import interrupts, lock, protocol
+from go1_sweep.columns import column
 from go1_sweep.errors import Interrupted, NoTrialSucceeded, UserError
 from go1_sweep.finalists import Retrained, candidates_of, retrained
 from go1_sweep.paths import SweepPaths, shown
@@ -197,7 +198,7 @@ def _request(spec: Spec, paths: SweepPaths, record: TrialRecord) -> protocol.Tra
         budget_unit=spec.budget.unit,
         budget_max=spec.budget.max,
         checkpoints_at=list(map(float, spec.rungs())),
-        metric=stopping.metric,
+        metric=column(stopping.metric),
         window=stopping.window,
         keep_checkpoints=spec.resources.keep_checkpoints or 0,
         mode=stopping.mode,

@@ -17,40 +17,11 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from go1_sweep import strict_json
+from go1_sweep.columns import LEFT_OUT, NEUTRAL_NAMES, column
 from go1_sweep.errors import one_line
 from go1_sweep.paths import TrialPaths, write_atomically
 from go1_sweep.patience import patiently
 from go1_sweep.protocol import Progress
-
-NEUTRAL_NAMES = {
-    "Train/mean_reward": "mean_reward",
-    "Train/mean_episode_length": "mean_episode_length",
-    "Loss/value": "value_loss",
-    "Loss/value_function": "value_loss",
-    "Loss/surrogate": "surrogate_loss",
-    "Loss/entropy": "entropy",
-    "Loss/learning_rate": "learning_rate",
-    "Policy/mean_std": "action_std",
-    "Policy/mean_noise_std": "action_std",
-    "Perf/collection_time": "collection_seconds",
-    "Perf/collection time": "collection_seconds",
-    "Perf/learning_time": "learning_seconds",
-}
-"""rsl_rl's tag, of 5 and of 3 -> our column. A tag that is not here is a column under its own name."""
-
-OF_TASKS = {
-    "Curriculum/terrain_levels/mean": "terrain_level",
-    "Curriculum/terrain_levels": "terrain_level",
-    "Episode_Reward/track_linear_velocity": "track_linear_velocity",
-    "Episode_Reward/track_lin_vel_xy_exp": "track_linear_velocity",
-    "Episode_Reward/track_angular_velocity": "track_angular_velocity",
-    "Episode_Reward/track_ang_vel_z_exp": "track_angular_velocity",
-}
-"""Tags of mjlab's and Isaac Lab's tasks -> our column: the terrain's level, which only rough has, and two parts of the
-reward, per second of a whole episode."""
-
-LEFT_OUT = ("Train/mean_reward/time", "Train/mean_episode_length/time", "Perf/total_fps")
-"""Tags that say again what another column says."""
 
 COLUMNS = (
     "iteration",
@@ -153,9 +124,7 @@ class TrialLog:
         Returns:
             The columns that are not finite (NaN or infinite); their cells stay empty.
         """
-        row: dict[str, Any] = {
-            (NEUTRAL_NAMES | OF_TASKS).get(tag, tag): value for tag, value in scalars.items() if tag not in LEFT_OUT
-        }
+        row: dict[str, Any] = {column(tag): value for tag, value in scalars.items() if tag not in LEFT_OUT}
         seconds = row["collection_seconds"] + row["learning_seconds"]
         row |= {} if kl is None else {"kl": kl}
         broken = [name for name, value in row.items() if not math.isfinite(value)]

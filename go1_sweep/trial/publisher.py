@@ -75,9 +75,12 @@ class Publisher:
             patiently(self._write, self._pause)
 
     def close(self) -> None:
-        """The trial is over, whatever becomes of the last one; returns when nothing is written any more."""
+        """The trial is over, and nobody waits for room any more; returns when nothing is written any more."""
         self._thread.shutdown()
-        if self._last is not None and (error := self._last.exception()) is not None:
+        try:
+            if self._last is not None and self._last.exception() is not None:
+                self._write()
+        except OSError as error:
             print(f"[go1_sweep] warning: the last checkpoint was not published: {one_line(error)}", flush=True)
         self._last = None
 

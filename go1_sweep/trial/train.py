@@ -110,11 +110,11 @@ class _Training:
 
     def close_logs(self) -> None:
         """Complete the trial's files."""
+        self._publisher.close()  # first: a disk may be too full for the others
         if self._writer is not None:
             self._writer.stop()
         if self._log is not None:
             self._log.close()
-        self._publisher.close()
         with contextlib.suppress(OSError):  # rsl_rl 3 makes it for the diffs that we leave out
             (self._paths.folder / "git").rmdir()
 
@@ -218,15 +218,8 @@ class _Training:
             raise _Over("failed", f"diverged in iteration {iteration}: {problem}", diverged=True)
         if request.metric in broken:
             raise _Over("failed", f"{request.metric} was not finite in iteration {iteration}")
-        if (
-            request.metric
-            and self.progress.score is None
-            and iteration > self._begin.iterations + runner.cut_iterations
-        ):
-            known = did_you_mean(request.metric, self._log.row)
-            raise _Over(
-                "failed", f"no score: each env has ended an episode, and '{request.metric}' is not logged{known}"
-            )
+        if why := self._why_no_score(runner):
+            raise _Over("failed", why)
         used = self.progress.used(request.budget_unit)
         must_be_there = self._is_at_rung(used) or used >= request.budget_max or is_last
         with self._spent("checkpointing"):
@@ -264,6 +257,16 @@ class _Training:
         if message is None or isinstance(message, protocol.Stop):
             return message
         raise protocol.ProtocolError(f"expected Continue or Stop, not {message}")
+
+    def _why_no_score(self, runner: Runner) -> str:
+        """That the metric would have been logged by now, if it ever will be: each env has ended an episode."""
+        assert self._log is not None
+        metric, row = self._request.metric, self._log.row
+        is_late = self.progress.iterations > self._begin.iterations + runner.cut_iterations
+        # Without a time-out, which not every task has, a good robot ends none.
+        if not metric or self.progress.score is not None or not is_late or "mean_episode_length" not in row:
+            return ""
+        return f"no score: each env has ended an episode, and '{metric}' is not logged{did_you_mean(metric, row)}"
 
     def _is_at_rung(self, used: float) -> bool:
         reached = [budget for budget in self._rungs if used >= budget]
