@@ -1,9 +1,8 @@
 """What a training's metrics say, at each moment, of the exam that its last policy will sit: rank correlations.
 
 Over the settings that `record_curves.py` trained with `--exam_seconds`: Spearman's, of the metric's mean over the last
-iterations before that moment with the score in the exam at the end; trainings of one setting are averaged, and what
-diverged has a score of 0. A moment is a share of the budget, in each of the units that a sweep may count it in: that of
-the task's defaults is the whole.
+iterations before that moment with the score in the exam at the end, with a 95% interval (bootstrap over the settings);
+trainings of one setting are averaged. What diverged has a score of 0; and once more without it.
 
     python benchmarks/metric_and_exam.py --curves FILE --out FILE
 """
@@ -17,11 +16,12 @@ from typing import Any, cast
 
 import numpy as np
 from scipy.stats import spearmanr
-from surrogate import DEFAULTS, by_parameters, has_diverged, read, scores
+from surrogate import by_parameters, has_diverged, read, scores
 
 METRICS = ("mean_reward", "mean_episode_length", "track_linear_velocity", "track_angular_velocity")
-UNITS = ("train_seconds", "iteration", "env_steps")
-SHARES = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0)
+SECONDS = (24, 48, 60, 72, 96, 120, 180, 240)
+"""Of training; the last are the whole budget."""
+RESAMPLES = 2000
 
 
 def main() -> None:
@@ -30,34 +30,39 @@ def main() -> None:
     parser.add_argument("--curves", type=Path, required=True, help="of `record_curves.py --design joint`, with exams")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    groups = by_parameters(read(options.curves))
-    exam = [np.mean([0.0 if has_diverged(each) else each["score"] for each in group]) for group in groups]
-    wholes = {unit: whole(groups, unit) for unit in UNITS}
-    found: dict[str, dict[str, list[float]]] = {}
-    for unit in UNITS:
-        moments = np.array(SHARES) * wholes[unit]
-        for metric in METRICS:
-            means = [np.mean([scores(each, metric, moments, unit) for each in group], axis=0) for group in groups]
-            correlations = [cast(Any, spearmanr(column, exam)).statistic for column in np.array(means).T]
-            found.setdefault(unit, {})[metric] = [round(float(each), 2) for each in correlations]
+    groups = by_parameters(each for each in read(options.curves) if has_diverged(each) or each.get("score") is not None)
+    exam = np.array([np.mean([0.0 if has_diverged(each) else each["score"] for each in group]) for group in groups])
+    whole = exam > 0
+    random = np.random.default_rng(0)
+    picks = random.integers(len(groups), size=(RESAMPLES, len(groups)))
+    found: dict[str, dict[str, list[Any]]] = {}
+    for metric in METRICS:
+        at = np.array(
+            [np.mean([scores(each, metric, np.array(SECONDS)) for each in group], axis=0) for group in groups]
+        )
+        found[metric] = {
+            "all": [correlation(column, exam) for column in at.T],
+            "interval": [
+                np.quantile([correlation(column[pick], exam[pick]) for pick in picks], [0.025, 0.975]).round(2).tolist()
+                for column in at.T
+            ],
+            "without_what_diverged": [correlation(column[whole], exam[whole]) for column in at.T],
+        }
+        print(metric, found[metric])
     result = {
-        "what": "Spearman's rank correlation, over the settings, of a metric at a share of the budget with the exam",
+        "what": "Spearman's rank correlation of a training's metric after so many seconds with the exam at its end",
         "curves": options.curves.name,
         "settings": len(groups),
-        "diverged": sum(has_diverged(group[0]) for group in groups),
-        "budget": wholes,
-        "shares": SHARES,
+        "diverged": int(np.sum(~whole)),
+        "seconds": SECONDS,
         "correlations": found,
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
-    for unit, metrics in found.items():
-        print(unit, *(f"{name}: {values}" for name, values in metrics.items()), sep="\n  ")
+    options.out.write_text(json.dumps(result) + "\n")
 
 
-def whole(groups: list[list[dict[str, Any]]], unit: str) -> float:
-    """What the trainings with the task's defaults used."""
-    training = next(group[0] for group in groups if group[0]["parameters"] == DEFAULTS)
-    return float(training["rows"][-1][training["columns"].index(unit)])
+def correlation(some: np.ndarray, others: np.ndarray) -> float:
+    """Spearman's."""
+    return round(float(cast(Any, spearmanr(some, others)).statistic), 2)
 
 
 if __name__ == "__main__":

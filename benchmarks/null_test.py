@@ -30,6 +30,9 @@ from go1_sweep.paths import BASELINE
 from go1_sweep.space import Space
 from go1_sweep.verdict import of_parameters
 
+VERDICTS = 1000
+"""On parameters that are equal, each kind."""
+
 
 class Nothing(Surrogate):
     """Learning curves in which no parameter matters: all are the defaults', with their noise."""
@@ -85,11 +88,18 @@ def main() -> None:
     with ProcessPoolExecutor(options.processes) as pool:
         ends = list(pool.map(call, range(options.sweeps), chunksize=10))
     gains = binomtest(ends.count("gain"), len(ends))
+    random = np.random.default_rng(0)
+    normal = exam.mean() + exam.std(ddof=1) * random.standard_normal((2, VERDICTS, options.retrain_seeds))
+    recorded = random.choice(exam, normal.shape)
     result = {
         "what": "sweeps over a space whose parameters do nothing, and how their verdicts on the parameters read",
         "ends": {end: ends.count(end) for end in ("gain", "no gain", "baseline")},
         "claims": gains.statistic,
         "interval": list(gains.proportion_ci(method="wilson")),
+        "claims_of_verdicts_alone": {
+            name: np.mean([of_parameters(*map(np.ndarray.tolist, pair)).is_gain for pair in zip(*both, strict=True)])
+            for name, both in (("scores as recorded", recorded), ("normal scores", normal))
+        },
         "trials": options.trials,
         "retrain_seeds": options.retrain_seeds,
         "exam": {"trainings": len(exam), "parameters": groups, "mean": float(exam.mean()), "std": float(exam.std())},
@@ -102,7 +112,7 @@ def main() -> None:
 
 def exam_scores(trainings: list[dict[str, Any]]) -> tuple[np.ndarray, int]:
     """Scores of trainings that differ by their seeds alone, about the mean of all; of how many parameters they are."""
-    groups = [[each["score"] for each in group if "score" in each] for group in by_parameters(trainings)]
+    groups = [[each["score"] for each in group if each.get("score")] for group in by_parameters(trainings)]
     groups = [np.array(group) for group in groups if len(group) > 1]
     spread = [(group - group.mean()) * np.sqrt(len(group) / (len(group) - 1)) for group in groups]
     return np.concatenate(groups).mean() + np.concatenate(spread), len(groups)

@@ -90,8 +90,11 @@ def main() -> None:
     def work(gpu: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             worker: WorkerProcess | None = None
-            while jobs and time.monotonic() < end:
-                parameters, seed = jobs.popleft()
+            while time.monotonic() < end:
+                try:
+                    parameters, seed = jobs.popleft()
+                except IndexError:
+                    break
                 if worker is None:
                     with starting:
                         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)

@@ -42,26 +42,27 @@ BRANCH = "schedule"
 
 def read(file: Path) -> list[dict[str, Any]]:
     """The trainings in a file of `record_curves.py` that used their whole budget, or diverged."""
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return [line for line in lines if line["state"] == "completed" or has_diverged(line)]
 
 
 def has_diverged(training: dict[str, Any]) -> bool:
     """Whether the training ended by that."""
-    return training["state"] != "completed"
+    return training["why"].startswith("diverged")
 
 
-def scores(training: dict[str, Any], metric: str, moments: np.ndarray, unit: str = "train_seconds") -> np.ndarray:
-    """The training's score at these moments, shape (moments,); after its end it stays as it is."""
-    used, values = (
+def scores(training: dict[str, Any], metric: str, times: np.ndarray) -> np.ndarray:
+    """The training's score at these seconds, shape (times,); after its end it stays as it is."""
+    seconds, values = (
         np.array([row[training["columns"].index(name)] for row in training["rows"]], dtype=float)
-        for name in (unit, metric)
+        for name in ("train_seconds", metric)
     )
     there = np.isfinite(values)
-    used, values = used[there], values[there]
+    seconds, values = seconds[there], values[there]
     sums = np.concatenate([[0.0], np.cumsum(values)])
     last = np.arange(1, len(values) + 1)
     first = np.maximum(0, last - WINDOW)
-    return np.interp(moments, used, (sums[last] - sums[first]) / (last - first))
+    return np.interp(times, seconds, (sums[last] - sums[first]) / (last - first))
 
 
 class Surrogate:
@@ -80,14 +81,15 @@ class Surrogate:
         self._all = trainings
         groups = by_parameters(each for each in trainings if not has_diverged(each))
         curves = [np.array([scores(each, metric, self.times) for each in group]) for group in groups]
-        self.noise = [self._differs(each, group.mean(axis=0)) for group in curves if len(group) > 1 for each in group]
+        self.noise = [self._differs(each, group) for group in curves if len(group) > 1 for each in group]
         self.seconds_per_iteration = seconds_per_iteration(trainings)
         self._places = np.array([self._place(group[0]["parameters"]) for group in groups])
         self._means = np.array([curve.mean(axis=0) for curve in curves])
-        choices = itertools.product(itertools.product(SCALES, repeat=self._places.shape[1]), NUGGETS)
-        self.fit = min(choices, key=lambda choice: float(np.sum(self._unseen(*choice))))
+        self._counts = np.array([len(curve) for curve in curves])
+        every = np.arange(len(groups))
+        self.fit = self._fitted(every)
         """The scale of each of the places' dimensions, and the nugget, that tell best what they have not seen."""
-        self._weights = np.linalg.solve(self._covariance(*self.fit), self._means)
+        self._weights = np.linalg.solve(self._covariance(every, *self.fit), self._means)
 
     def mean(self, parameters: dict[str, Any]) -> np.ndarray:
         """The curve without noise, a score for each of the times."""
@@ -110,24 +112,40 @@ class Surrogate:
         nearest = min(rivals, key=lambda each: float(np.sum((self._place(each["parameters"]) - place) ** 2)))
         return nearest["rows"][-1][nearest["columns"].index("train_seconds")] if has_diverged(nearest) else math.inf
 
-    def _differs(self, curve: np.ndarray, mean: np.ndarray) -> tuple[float, np.ndarray]:
-        """See ``noise``."""
+    def explained(self) -> np.ndarray:
+        """The share of the scores' variance that the model tells of settings not seen, shape (times,).
+
+        The fit is chosen without them as well.
+        """
+        every, errors = np.arange(len(self._places)), []
+        for out in every:
+            rest = every[every != out]
+            fit = self._fitted(rest)
+            weights = np.linalg.solve(self._covariance(rest, *fit), self._means[rest])
+            told = _covariances(self._places[[out]], self._places[rest], fit[0])[0] @ weights
+            errors.append((told - self._means[out]) ** 2)
+        return 1.0 - np.mean(errors, axis=0) / self._means.var(axis=0)
+
+    def _differs(self, curve: np.ndarray, group: np.ndarray) -> tuple[float, np.ndarray]:
+        """See ``noise``; from the mean of so few trainings each differs less than from that of all that might be."""
+        mean, more = group.mean(axis=0), math.sqrt(len(group) / (len(group) - 1))
         rests = {pace: curve - np.interp(pace * self.times, self.times, mean) for pace in PACES}
         pace = min(rests, key=lambda pace: float(np.sum(rests[pace][:REPORTS] ** 2)))
-        return pace, rests[pace]
+        return 1.0 + (pace - 1.0) * more, rests[pace] * more
 
-    def explained(self, seconds: float) -> float:
-        """The share of the scores' variance after so many seconds that the model tells of settings not seen."""
-        return 1.0 - float(np.interp(seconds, self.times, self._unseen(*self.fit)))
+    def _fitted(self, settings: np.ndarray) -> tuple[tuple[float, ...], float]:
+        """See ``fit``, of some of the settings: by leaving out each of them."""
 
-    def _unseen(self, scales: tuple[float, ...], nugget: float) -> np.ndarray:
-        """The mean squared error of each setting told by all others, over the variance; at each of the times."""
-        inverse = np.linalg.inv(self._covariance(scales, nugget))
-        errors = inverse @ self._means / np.diag(inverse)[:, None]
-        return np.mean(errors**2, axis=0) / self._means.var(axis=0)
+        def error(fit: tuple[tuple[float, ...], float]) -> float:
+            inverse = np.linalg.inv(self._covariance(settings, *fit))
+            errors = inverse @ self._means[settings] / np.diag(inverse)[:, None]
+            return float(np.sum(np.mean(errors**2, axis=0) / self._means.var(axis=0)))
 
-    def _covariance(self, scales: tuple[float, ...], nugget: float) -> np.ndarray:
-        return _covariances(self._places, self._places, scales) + nugget * np.eye(len(self._places))
+        return min(itertools.product(itertools.product(SCALES, repeat=self._places.shape[1]), NUGGETS), key=error)
+
+    def _covariance(self, settings: np.ndarray, scales: tuple[float, ...], nugget: float) -> np.ndarray:
+        places = self._places[settings]
+        return _covariances(places, places, scales) + np.diag(nugget / self._counts[settings])
 
     def _place(self, parameters: dict[str, Any]) -> np.ndarray:
         """The branch, what only it has, and what all have, each over its range as [0, 1]."""

@@ -303,7 +303,7 @@ IN_THE_FILE = [
     ("resources: {gpus: true}", f"sweep.yaml:1: resources.gpus: {SHARE}, not true"),
     ("resources: {gpus: 2}", f"sweep.yaml:1: resources.gpus: {SHARE}, not 2"),
     ("resources: {gpus: -0.5}", f"sweep.yaml:1: resources.gpus: {SHARE}, not -0.5"),
-    ("resources: {gpus: many}", f"sweep.yaml:1: resources.gpus: {SHARE}, not many"),
+    ("resources: {gpus: many}", f"sweep.yaml:1: resources.gpus: {SHARE}, not 'many'"),
     ("resources: {reuse_workers: 'no'}", "sweep.yaml:1: resources.reuse_workers: expected true or false, not 'no'"),
     (
         "baseline: maybe",
