@@ -12,8 +12,8 @@ A training of 4096 envs leaves an H200 idle for nearly half of the time. With ``
 seconds are then their iterations, each as long as it was with so many envs in FILE, where they had the GPU alone. More
 envs than 4096 come as far in iterations as 4096 do.
 
-    python benchmarks/record_curves.py --design joint --trainings 24 --seeds 6 --seconds 180 --gpus 2 --a_gpu 4 \
-        --pace benchmarks/results/curves_alone_h200.jsonl --out FILE
+    python benchmarks/record_curves.py --design joint --trainings 32 --seeds 8 --seconds 240 --gpus 2 --a_gpu 4 \
+        --pace benchmarks/results/curves_alone_h200.jsonl --exam_seconds 20 --limit 1100 --out FILE
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ LEFT_OUT = ("Train/mean_reward/time", "Train/mean_episode_length/time", "Perf/to
 
 def column(tag: str) -> str:
     """The column that a tag becomes; a column stays what it is."""
-    return (NEUTRAL_NAMES | OF_TASKS).get(tag, tag)
+    return OF_TASKS.get(tag) or NEUTRAL_NAMES.get(tag, tag)
 
 
 def is_paid_by(metric: str, term: str) -> bool:

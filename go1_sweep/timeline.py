@@ -94,7 +94,7 @@ def by_slot(stints: Iterable[Stint]) -> dict[str, dict[str, float]]:
 
 
 def _lanes(stints: Iterable[Stint]) -> list[tuple[str, list[Stint]]]:
-    """The stints of one driver in one slot, one after the other; those that overlap (they share a GPU) apart."""
+    """By slot: the stints of one driver, one after the other; those that overlap (they share a GPU) apart."""
     lanes: list[tuple[str, list[Stint]]] = []
     for stint in sorted(stints, key=lambda stint: stint.began):
         for slot, lane in lanes:
@@ -103,7 +103,7 @@ def _lanes(stints: Iterable[Stint]) -> list[tuple[str, list[Stint]]]:
                 break
         else:
             lanes.append((stint.slot, [stint]))
-    return lanes
+    return sorted(lanes, key=lambda lane: lane[0])
 
 
 def in_all(slots: dict[str, dict[str, float]]) -> dict[str, float]:

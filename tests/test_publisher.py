@@ -13,7 +13,7 @@ from go1_sweep.paths import TrialPaths
 from go1_sweep.protocol import Progress
 from go1_sweep.trial.publisher import Publisher
 
-CONTENTS = {1: b"one", 2: b"two", 3: b"three"}
+CONTENTS = {1: b"one", 2: b"two"}
 
 
 class Disk:

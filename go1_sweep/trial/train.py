@@ -221,7 +221,7 @@ class _Training:
         if why := self._why_no_score(runner):
             raise _Over("failed", why)
         used = self.progress.used(request.budget_unit)
-        must_be_there = self._is_at_rung(used) or used >= request.budget_max or is_last
+        must_be_there = self._reaches_rung(used) or used >= request.budget_max or is_last
         with self._spent("checkpointing"):
             self._publisher.look()
             if must_be_there or iteration % self._save_interval == 0:
@@ -268,7 +268,7 @@ class _Training:
             return ""
         return f"no score: each env has ended an episode, and '{metric}' is not logged{did_you_mean(metric, row)}"
 
-    def _is_at_rung(self, used: float) -> bool:
+    def _reaches_rung(self, used: float) -> bool:
         reached = [budget for budget in self._rungs if used >= budget]
         self._rungs = self._rungs[len(reached) :]
         return bool(reached)
