@@ -240,14 +240,14 @@ def _stop(options: argparse.Namespace) -> None:
 
 
 def _validate(options: argparse.Namespace) -> None:
-    spec = _load(options)
-    from go1_sweep.sweep.preflight import check
+    from go1_sweep.sweep.preflight import check, with_simulator
     from go1_sweep.terminal import Terminal
 
+    spec = with_simulator(_load(options))
     preflight = check(spec)
     for warning in preflight.warnings:
         Terminal().warn(warning)
-    print(f"{options.spec}: fine ({preflight.task_id} on {preflight.spec.simulator})")
+    print(f"{options.spec}: fine ({preflight.task_id} on {spec.simulator})")
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -38,6 +38,7 @@ from go1_sweep.spec_values import (
     Whole,
     Word,
     section_or_flag,
+    trials_to_a_gpu,
 )
 from go1_sweep.yaml_file import in_yaml
 
@@ -107,6 +108,11 @@ class ResourcesSpec(_Section):
     retries: Annotated[Whole, Field(ge=0)] = 2
     keep_checkpoints: Annotated[Whole, Field(ge=2)] | None = 5
     kernel_cache: Word | None = None
+
+    @property
+    def shares_gpus(self) -> bool:
+        """Whether several trials run on one GPU."""
+        return self.gpus != "auto" and self.gpus > 0 and trials_to_a_gpu(self.gpus) > 1
 
 
 class VideoSpec(_Section):

@@ -43,8 +43,7 @@ def warnings(spec: Spec, defaults: Mapping[str, Value]) -> list[str]:
             "themselves most are not stopped and become finalists. Go by a column of logs.csv that all trials earn "
             "alike, such as a part of the reward that is not searched; the exam at the end does not count rewards"
         )
-    gpus = spec.resources.gpus
-    if spec.budget.unit == "train_seconds" and gpus != "auto" and 0 < gpus < 1:
+    if spec.budget.unit == "train_seconds" and spec.resources.shares_gpus:
         found.append(
             "budget.unit: trials that share a GPU slow each other down, and that counts as train_seconds: how far one "
             "comes hangs on its neighbours. Count in iterations or env_steps, or give each its own (resources.gpus: 1)"

@@ -89,7 +89,7 @@ def test_without_a_simulator_the_command_that_installs_one_is_named(sweep, monke
     monkeypatch.setattr(lookup.importlib.util, "find_spec", lambda name: None)
     for name in ("auto", "mjlab"):
         with pytest.raises(errors.BadInput, match=r"pip install 'go1_sweep\[mjlab\]'"):
-            preflight.check(spec.load(sweep(simulator=name).file))
+            preflight.with_simulator(spec.load(sweep(simulator=name).file))
 
 
 def test_an_interpreter_without_the_simulator_is_refused_with_its_last_words(sweep, tmp_path):

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Slots:
 
 
 @contextlib.contextmanager
-def local_ray(scratch: str, then: str) -> Iterator[None]:
+def local_ray(scratch: str, then: str, variables: Mapping[str, str] | None = None) -> Iterator[None]:
     """A Ray of our own on this machine, whatever cluster may be running; it obeys who has its token.
 
     The token is in the scratch folder, for this user alone: Ray's own ``~/.ray/auth_token`` may be read by all. The
@@ -42,6 +42,7 @@ def local_ray(scratch: str, then: str) -> Iterator[None]:
     Args:
         scratch: a folder.
         then: the command for a user whose Ray has died.
+        variables: of the actors' environment.
 
     Raises:
         UserError: Ray did not start, or a process without which it does nothing has died. Tune would wait for ever.
@@ -59,7 +60,7 @@ def local_ray(scratch: str, then: str) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.CRITICAL,
             object_store_memory=OBJECT_STORE_BYTES,
-            runtime_env={"env_vars": {"TMPDIR": scratch}},
+            runtime_env={"env_vars": {**(variables or {}), "TMPDIR": scratch}},
         )
     except BaseException as error:
         kill_all(token)

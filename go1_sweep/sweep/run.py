@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
+from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
 from ray import tune
@@ -19,7 +20,8 @@ from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.spec import Spec
 from go1_sweep.sweep import final, results, resume
 from go1_sweep.sweep.local_ray import Slots, local_ray, slots_for, worker_for
-from go1_sweep.sweep.preflight import check
+from go1_sweep.sweep.mps import mps
+from go1_sweep.sweep.preflight import asking, with_simulator
 from go1_sweep.sweep.trainable import TrialActor
 from go1_sweep.sweep.trials import Retrainings, Trainings, Trials
 from go1_sweep.sweep.tune_adapters import Trouble, TuneEvents, TuneScheduler, TuneSearcher
@@ -38,12 +40,19 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
         UserError: the results could not be written, or no finalist could be played.
     """
     before = resume.earlier(spec)
-    preflight = check(spec)
-    go_on = f"go on: {resume_command(spec.folder)}"
-    with tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch, local_ray(scratch, go_on):
-        slots = slots_for(preflight.spec.resources)
-        resources = preflight.spec.resources.model_copy(update={"gpus": slots.gpus})
-        spec = preflight.spec.model_copy(update={"resources": resources})
+    spec = with_simulator(spec)
+    shares = spec.resources.shares_gpus and not dry_run
+    python = spec.of_simulator(spec.simulator).python
+    with (
+        tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
+        asking(spec) as answer,  # the simulator starts while Ray does
+        mps(Path(scratch), python, terminal.warn) if shares else contextlib.nullcontext({}) as variables,
+        local_ray(scratch, f"go on: {resume_command(spec.folder)}", variables),
+    ):
+        preflight = answer()
+        slots = slots_for(spec.resources)
+        resources = spec.resources.model_copy(update={"gpus": slots.gpus})
+        spec = spec.model_copy(update={"resources": resources})
         if before:
             resume.refuse_changes(before, spec)
             if resume.is_done(before, spec):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,16 @@ NOTHING_FOUND: dict[str, dict[str, Any]] = {
 """What each section of ``trial/probe.py`` has, besides ``problem`` and ``mend``, when nothing was found."""
 
 
-def probe(python: str | None, *sections: str, timeout: float = 120.0) -> dict[str, Any]:
+def probe(
+    python: str | None, *sections: str, timeout: float = 120.0, variables: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Run the probe in the interpreter, each section in a process of its own, side by side.
 
     Args:
         python: the interpreter; ``None``: the current one, with what it can import.
         sections: of ``NOTHING_FOUND``; none given: all.
         timeout: seconds for all of them together.
+        variables: of the environment, besides our own.
 
     Returns:
         Each section as ``trial/probe.py`` describes it. What crashes, hangs or prints no JSON is a ``problem``.
@@ -44,7 +48,7 @@ def probe(python: str | None, *sections: str, timeout: float = 120.0) -> dict[st
     deadline = time.monotonic() + timeout
     with tempfile.TemporaryDirectory(prefix="go1_sweep-", ignore_cleanup_errors=True) as scratch:
         try:
-            environment = worker_environment(Path(scratch), python, threads=1, gl="egl")
+            environment = worker_environment(Path(scratch), python, threads=1, gl="egl") | dict(variables or {})
         except NoInterpreter as error:
             raise BadInput(str(error)) from None
         running: dict[str, subprocess.Popen[str]] = {}
