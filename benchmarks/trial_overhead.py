@@ -108,6 +108,7 @@ def side_by_side(
         "budget": {"unit": "iterations", "max": options.iterations},
         "early_stopping": {"scheduler": "none"},
         "resources": {"gpus": 0 if options.device == "cpu" else 1},
+        "final": {"finalists": 1, "envs": 12, "exam_seconds": 1, "seeds": 1, "video": False},
         "storage": str(folder),
     }
     (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
