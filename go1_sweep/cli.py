@@ -95,7 +95,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
     status = commands.add_parser("status", help="say how a sweep is doing, or how it ended", allow_abbrev=False)
     status.add_argument("folder", metavar="SWEEP_DIR", type=Path, help="the sweep's folder, e.g. runs/rough")
-    status.add_argument("--json", action="store_true", dest="in_json", help="print one JSON object")
+    shape = status.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", dest="in_json", help="print one JSON object")
+    shape.add_argument("--watch", action="store_true", help="go on showing it, until the sweep is over (or Ctrl-C)")
     status.set_defaults(command=_status)
 
     known = list(commands.choices)
@@ -305,6 +307,9 @@ def _doctor(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from go1_sweep.status import show
+    from go1_sweep import status
 
-    show(options.folder, in_json=options.in_json)
+    if options.watch:
+        status.watch(options.folder)
+    else:
+        status.show(options.folder, in_json=options.in_json)

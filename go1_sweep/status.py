@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
+import math
 import os
+import time
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,13 +16,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
+from rich.text import Text
 
-from go1_sweep import live, lock, spec, strict_json, trials_table
+from go1_sweep import live, lock, spec, strict_json, timeline, trials_table
 from go1_sweep.errors import BadInput
 from go1_sweep.eta import eta_seconds
-from go1_sweep.paths import SweepPaths, TrialPaths, shown
+from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths, shown
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
@@ -29,6 +34,9 @@ TAIL_BYTES = 16384
 """Enough of a file of progress for several lines."""
 PLAIN_WIDTH = 200
 """Columns of the table where there is no terminal."""
+RUNS = ("running", "final_stage")
+"""The phases of a sweep that is not over."""
+WATCH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,13 +103,37 @@ def show(folder: Path, *, in_json: bool) -> None:
     if in_json:
         print(json.dumps(as_json(status), allow_nan=False))
         return
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = PLAIN_WIDTH
-    console.print(f"[bold]{escape(status.spec.name)}[/]: {_headline(status)}")
-    console.print(live.view(status.records, status.spec, status.elapsed, status.eta), soft_wrap=False)
-    for line in _outcome(status):
-        console.print(escape(line))
+    console = _console()
+    console.print(_view(status), soft_wrap=False)
+    _print_outcome(status, console)
+
+
+def watch(folder: Path) -> None:
+    """Show how the sweep is doing, again and again, until it is over or the user leaves; then what came of it.
+
+    Where stdout is no terminal, nothing is shown before.
+
+    Raises:
+        BadInput: there is no such folder, or it is no sweep's.
+        UserError: ``trials.csv`` cannot be read.
+    """
+    console, status = _console(), read(folder)
+
+    def looked_again() -> Status:
+        time.sleep(WATCH_SECONDS)
+        return read(folder)
+
+    if live.is_terminal(console):
+        with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as display:
+            display.update(_view(status, console.height - 1), refresh=True)
+            while status.phase in RUNS:
+                status = looked_again()
+                display.update(_view(status, console.height - 1), refresh=True)
+    else:
+        while status.phase in RUNS:
+            status = looked_again()
+        console.print(_view(status), soft_wrap=False)
+    _print_outcome(status, console)
 
 
 def as_json(status: Status) -> dict[str, Any]:
@@ -210,6 +242,54 @@ def _trial(record: TrialRecord) -> dict[str, Any]:
     }
 
 
+def _console() -> Console:
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    return console
+
+
+def _view(status: Status, height: int | None = None) -> Group:
+    """How it is doing, in at most so many lines."""
+    notes = [Text(line, no_wrap=True, overflow="ellipsis") for line in (*_rungs(status), *_last_failure(status))]
+    others = 1 + len(notes) + live.OTHER_LINES
+    rows = None if height is None else max(1, height - others)
+    return Group(
+        Text.from_markup(f"[bold]{escape(status.spec.name)}[/]: {_headline(status)}"),
+        live.view(status.records, status.spec, status.elapsed, status.eta, rows),
+        *notes,
+    )
+
+
+def _print_outcome(status: Status, console: Console) -> None:
+    for line in _outcome(status):
+        console.print(escape(line))
+
+
+def _rungs(status: Status) -> list[str]:
+    """How many trials came to each rung, and how many were stopped there; the baseline is never compared."""
+    unit, ends = status.spec.budget.unit, [*status.spec.rungs(), math.inf]
+    used = [(each.progress.used(unit), each.state) for each in status.records if each.trial != BASELINE]
+    told = []
+    for rung, following in itertools.pairwise(ends):
+        came = sum(at >= rung for at, _ in used)
+        stopped = sum(rung <= at < following and state == "early_stopped" for at, state in used)
+        if came:
+            told.append(f"{came} at {rung:g}, {stopped} stopped")
+    return [f"rungs [{unit}]: {'; '.join(told)}"] if told else []
+
+
+def _last_failure(status: Status) -> list[str]:
+    """Of the trials that failed, the one that ended last, and where to read more."""
+    paths = SweepPaths(status.folder)
+    ended = {stint.trial: stint.ended for stint in timeline.read(paths.timeline)}
+    failed = [record for record in status.records if record.state == "failed"]
+    if not failed:
+        return []
+    last = max(failed, key=lambda record: ended.get(record.trial, 0.0))
+    return [f"last failure: {title(last.trial)}: {last.why}; log: {shown(paths.trial(last.trial).worker_log)}"]
+
+
 def _headline(status: Status) -> str:
     phase, driver = status.phase.replace("_", " "), status.driver
     if driver is None:
@@ -222,7 +302,7 @@ def _outcome(status: Status) -> list[str]:
     """What ``result.json`` says of the winner and the baseline; or how the best so far is had."""
     result, paths = status.result, SweepPaths(status.folder.absolute())
     if result is None:
-        is_over = status.phase not in ("running", "final_stage")
+        is_over = status.phase not in RUNS
         so_far = f"For the best policy so far: {export_command(paths.folder)}"
         return [f"Go on: {resume_command(paths.folder)}", so_far] if is_over else []
     winner, baseline = result["winner"], result["baseline"]

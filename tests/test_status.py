@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -216,3 +218,71 @@ def test_a_killed_sweep_died_and_its_trials_are_as_far_as_they_came(sweep):
     assert said["trials"][0]["iterations"] == last.iterations
     assert said["trials"][0]["why"] == "the sweep died"
     assert text.startswith("sweep: died (process ")
+
+
+WATCH = [sys.executable, "-m", "go1_sweep", "status", "--watch"]
+
+
+def test_watch_shows_on_a_terminal_what_changes_until_the_sweep_is_over(tmp_path):
+    paths, written = a_sweep(tmp_path, "running"), bytearray()
+    ours, theirs = pty.openpty()
+
+    def has_shown(text: str) -> bool:
+        with contextlib.suppress(BlockingIOError, OSError):  # EIO: the program has ended
+            written.extend(os.read(ours, 65536))
+        return text in written.decode(errors="replace")
+
+    os.set_blocking(ours, False)
+    with lock.held(paths.lock, slots=1):
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "24"}
+        watching = subprocess.Popen([*WATCH, str(tmp_path)], stdout=theirs, stderr=theirs, env=environment)
+        os.close(theirs)
+        wait_for(lambda: has_shown("1 running, 1 not drawn"), 30, "the first table")
+        records = [TrialRecord(f"{i:04d}", {"gamma": 0.5}, i, state) for i, state in enumerate(["failed", "running"])]
+        records[0].why = "told to fail"
+        trials_table.write(paths, records, [])
+        wait_for(lambda: has_shown("last failure: trial 0000: told to fail; log: "), 30, "the failure")
+        assert watching.poll() is None
+        paths.result.write_text(json.dumps({**RESULT, "no_winner": "there was none"}))
+    wait_for(lambda: has_shown("there was none"), 30, "what came of it")
+    assert watching.wait(30) == 0
+    os.close(ours)
+
+
+def test_watch_without_a_terminal_waits_for_the_end_and_tells_it_once(tmp_path):
+    paths = a_sweep(tmp_path, "completed", "running")
+    with lock.held(paths.lock, slots=1):
+        watching = subprocess.Popen([*WATCH, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            watching.wait(3)
+        paths.result.write_text(json.dumps(RESULT))
+    out, _ = watching.communicate(timeout=30)
+    assert (watching.returncode, out.count("1 completed")) == (0, 1)
+
+
+def test_ctrl_c_leaves_watch_and_is_no_failure(tmp_path):
+    paths = a_sweep(tmp_path, "running")
+    ours, theirs = pty.openpty()
+    with lock.held(paths.lock, slots=1):
+        watching = subprocess.Popen([*WATCH, str(tmp_path)], stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        assert os.read(ours, 65536)
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(30) == 0
+    os.close(ours)
+
+
+def test_of_each_rung_is_told_how_many_came_and_how_many_were_stopped(tmp_path, capsys):
+    paths = a_sweep(tmp_path)
+    stopping = {"scheduler": "asha", "grace": 0.1, "reduction_factor": 3}
+    budget = {"unit": "iterations", "max": 90}
+    paths.spec.write_text(yaml.safe_dump({**SMALL, "budget": budget, "early_stopping": stopping}))
+    came = {"0000": ("early_stopped", 9), "0001": ("early_stopped", 10), "0002": ("early_stopped", 27)}
+    came |= {"0003": ("completed", 90), "0004": ("running", 8), "baseline": ("completed", 90)}
+    records = [
+        TrialRecord(trial, {"gamma": 0.5}, 0, state, progress=Progress(iterations=iterations))
+        for trial, (state, iterations) in came.items()
+    ]
+    trials_table.write(paths, records, [])
+    assert cli.main(["status", str(tmp_path)]) == 0
+    assert "rungs [iterations]: 4 at 9, 2 stopped; 2 at 27, 1 stopped\n" in capsys.readouterr().out
