@@ -100,6 +100,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     shape.add_argument("--watch", action="store_true", help="go on showing it, until the sweep is over (or Ctrl-C)")
     status.set_defaults(command=_status)
 
+    report = commands.add_parser("report", help="write a sweep's report.html again", allow_abbrev=False)
+    report.add_argument("folder", metavar="SWEEP_DIR", type=Path, help="the sweep's folder, e.g. runs/rough")
+    report.set_defaults(command=_report)
+
     known = list(commands.choices)
     if arguments and not arguments[0].startswith("-") and arguments[0] not in known:
         raise BadInput(f"unknown command '{arguments[0]}'{did_you_mean(arguments[0], known)}")
@@ -313,3 +317,10 @@ def _status(options: argparse.Namespace) -> None:
         status.watch(options.folder)
     else:
         status.show(options.folder, in_json=options.in_json)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from go1_sweep.paths import shown
+    from go1_sweep.report.page import write
+
+    print(shown(write(options.folder)))

@@ -200,6 +200,11 @@ class SweepPaths:
         """The winner and the sums of the sweep."""
         return self.folder / "result.json"
 
+    @property
+    def report(self) -> Path:
+        """All of it on one page."""
+        return self.folder / "report.html"
+
     def trial(self, trial: str) -> TrialPaths:
         """The folder of the trial with that id."""
         return TrialPaths(self.trials / trial)

@@ -195,7 +195,7 @@ class Terminal:
         """A table of how policies did: a figure a line, and a column for each policy."""
         names = [title(each.trial) if each.trial else "the policy" for each in evaluations]
         self._say(f"  {where:<20}" + "".join(f"{name:>30}" for name in names))
-        rows = zip(*(figures_of(each) for each in evaluations), strict=True)
+        rows = zip(*(figures_of(each.summary()) for each in evaluations), strict=True)
         for row in rows:
             self._say(f"  {row[0][0]:<20}" + "".join(f"{cell:>30}" for _, cell in row))
 

@@ -83,7 +83,7 @@ def by_slot(stints: Iterable[Stint]) -> dict[str, dict[str, float]]:
         each of its shares counts.
     """
     found: dict[str, dict[str, float]] = {}
-    for slot, each in _lanes(stints):
+    for slot, each in lanes(stints):
         held = max(stint.ended for stint in each) - min(stint.began for stint in each)
         busy = sum(stint.held for stint in each)
         uses = {use: sum(stint.seconds[use] for stint in each) for use in USES}
@@ -93,7 +93,7 @@ def by_slot(stints: Iterable[Stint]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _lanes(stints: Iterable[Stint]) -> list[tuple[str, list[Stint]]]:
+def lanes(stints: Iterable[Stint]) -> list[tuple[str, list[Stint]]]:
     """By slot: the stints of one driver, one after the other; those that overlap (they share a GPU) apart."""
     lanes: list[tuple[str, list[Stint]]] = []
     for stint in sorted(stints, key=lambda stint: stint.began):

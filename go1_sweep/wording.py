@@ -10,7 +10,6 @@ from go1_sweep.paths import BASELINE, shown
 from go1_sweep.yaml_file import in_yaml
 
 if TYPE_CHECKING:
-    from go1_sweep.evaluation import Evaluation
     from go1_sweep.spec import Spec
     from go1_sweep.trials_table import TrialRecord
 
@@ -82,12 +81,12 @@ FIGURES = (
 """A figure of an evaluation: what it is called, its attribute, its form, its unit."""
 
 
-def figures_of(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """Each figure's name, and what it is, with its interval where there is one."""
-    overall, intervals = evaluation.overall(), evaluation.intervals()
+def figures_of(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Each figure's name, and what it is, with its interval where there is one; of the summary of an evaluation."""
+    overall, intervals = summary["overall"], summary["intervals"]
     found = []
     for name, attribute, form, unit in FIGURES:
-        if (figure := getattr(overall, attribute)) is None:
+        if (figure := overall[attribute]) is None:
             continue
         text = f"{figure:{form}}{unit}"
         if attribute in intervals:

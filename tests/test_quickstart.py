@@ -18,6 +18,7 @@ from conftest import by_trial, logs, start
 
 from go1_sweep import checkpoint, exam, timeline
 from go1_sweep.paths import SweepPaths
+from go1_sweep.wording import title
 
 pytest.importorskip("mjlab")
 ROOT = Path(__file__).parent.parent
@@ -40,6 +41,15 @@ def test_some_trials_complete_and_some_are_stopped_early(quickstart):
     assert rows["baseline"]["state"] == "completed"
     for row in rows.values():
         assert (int(row["env_steps"]) >= 2304) == (row["state"] == "completed")
+
+
+def test_the_report_tells_how_the_sweep_ended(quickstart):
+    paths, out = quickstart
+    page, result = paths.report.read_text(), json.loads(paths.result.read_text())
+    assert "finished: task flat on mjlab" in page and str(paths.report) in out
+    assert f"<h2>The winner: {title(result['winner']['trial'])}</h2>" in page
+    assert f"{result['winner']['exam']['overall']['score']:.3f} (" in page
+    assert 'src="data:video/mp4;base64,' in page or result["no_video"] in page
 
 
 def test_optuna_db_says_of_each_trial_what_trials_csv_says(quickstart):

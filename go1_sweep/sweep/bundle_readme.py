@@ -57,7 +57,7 @@ def write(paths: PolicyPaths, outcome: Outcome) -> None:
     winner = outcome.winner
     beside = outcome.beside
     description = json.loads(paths.description.read_text(encoding="utf-8"))
-    columns = [figures_of(each) for each in (winner, *([beside] if beside else []))]
+    columns = [figures_of(each.summary()) for each in (winner, *([beside] if beside else []))]
     rows = [" | ".join([f"| {row[0][0]}", *(figure for _, figure in row)]) + " |" for row in zip(*columns, strict=True)]
     has_video = paths.video.exists()
     text = TEXT.format(

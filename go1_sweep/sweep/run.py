@@ -17,6 +17,7 @@ from go1_sweep.columns import column
 from go1_sweep.errors import Interrupted, NoTrialSucceeded, UserError
 from go1_sweep.finalists import Retrained, candidates_of, retrained
 from go1_sweep.paths import SweepPaths, shown
+from go1_sweep.report import page as report
 from go1_sweep.spec import Spec
 from go1_sweep.sweep import final, results, resume
 from go1_sweep.sweep.local_ray import Slots, local_ray, slots_for, worker_for
@@ -74,6 +75,7 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
                     results.reopen(paths, spec)
                 results.write_environment(paths, preflight)
                 ended = _run(spec, paths, slots, preflight.versions, terminal, scratch)
+            report.write(paths.folder)  # says that the sweep is over, which it is when the lock is open
         except BlockingIOError:
             raise resume.runs_already(paths) from None
         except OSError as error:
@@ -81,6 +83,7 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
         except (StorageInternalError, SQLAlchemyError) as error:
             reason = " ".join(str(error.__cause__ or error).split())
             raise UserError(f"{shown(paths.study)} cannot be used: {reason}") from error
+    terminal.note(f"All of it on one page: {shown(paths.report)}")
     if ended is not None:
         raise ended
 

@@ -1,0 +1,1 @@
+"""``report.html``: all of a sweep on one page that needs nothing but itself."""
