@@ -39,6 +39,11 @@ def resume_command(folder: Path) -> str:
     return f"python -m go1_sweep resume {shlex.quote(shown(folder))}"
 
 
+def report_command(folder: Path) -> str:
+    """What writes a sweep's page, as it can be typed in a shell."""
+    return f"python -m go1_sweep report {shlex.quote(shown(folder))}"
+
+
 def train_command(spec: Spec, record: TrialRecord) -> str:
     """What trains a trial's parameters again, by themselves, up to where it ended."""
     settings = spec.of_simulator(spec.simulator)

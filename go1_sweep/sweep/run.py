@@ -28,7 +28,7 @@ from go1_sweep.sweep.trials import Retrainings, Trainings, Trials
 from go1_sweep.sweep.tune_adapters import Trouble, TuneEvents, TuneScheduler, TuneSearcher
 from go1_sweep.terminal import Plan, Terminal
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
-from go1_sweep.wording import export_command, resume_command, title
+from go1_sweep.wording import export_command, report_command, resume_command, title
 
 
 def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
@@ -75,7 +75,6 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
                     results.reopen(paths, spec)
                 results.write_environment(paths, preflight)
                 ended = _run(spec, paths, slots, preflight.versions, terminal, scratch)
-            report.write(paths.folder)  # says that the sweep is over, which it is when the lock is open
         except BlockingIOError:
             raise resume.runs_already(paths) from None
         except OSError as error:
@@ -83,9 +82,17 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
         except (StorageInternalError, SQLAlchemyError) as error:
             reason = " ".join(str(error.__cause__ or error).split())
             raise UserError(f"{shown(paths.study)} cannot be used: {reason}") from error
-    terminal.note(f"All of it on one page: {shown(paths.report)}")
+    _report(paths, terminal)  # says that the sweep is over, which it is when the lock is open
     if ended is not None:
         raise ended
+
+
+def _report(paths: SweepPaths, terminal: Terminal) -> None:
+    """Write the page; a sweep does not fail for want of room for what can be made again."""
+    try:
+        terminal.note(f"All of it on one page: {shown(report.write(paths.folder))}")
+    except OSError as error:
+        terminal.note(f"no {paths.report.name}: {error.strerror or error}; later: {report_command(paths.folder)}")
 
 
 def _run(
