@@ -28,7 +28,7 @@ from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths, shown
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
-from go1_sweep.wording import export_command, in_exam, resume_command, title
+from go1_sweep.wording import export_command, figures_of, in_exam, resume_command, title
 
 TAIL_BYTES = 16384
 """Enough of a file of progress for several lines."""
@@ -223,7 +223,7 @@ def _result(paths: SweepPaths) -> dict[str, Any] | None:
     try:
         result = strict_json.loads(paths.result.read_bytes())
         for each in (result["winner"], result["baseline"]):
-            _ = each and _examined(each)
+            _ = each and (_examined(each), figures_of(each["exam"]), dict(each["parameters"]))
         _ = result["verdict"] and result["verdict"]["sentence"] + ""
         is_ours = isinstance(result["phase"], str) and isinstance(result["seconds"]["wall"], float)
         return result if is_ours else None
