@@ -23,10 +23,14 @@ from go1_sweep.sweep.mps import CONTROL, PIPES, mps
 STAND_IN = f"""#!/bin/sh
 here=${PIPES}
 if [ "$1" = -f ]; then
+    [ -n "$SLOW" ] && {{ echo $$ > $here/started; exec sleep $SLOW; }}
+    [ -n "$BROKEN" ] && {{ echo An instance of this daemon is already running >&2; exit 1; }}
+    [ -n "$CUDA_VISIBLE_DEVICES" ] && exit 1
+    echo "Starting control daemon using socket $here/control"
     echo $$ > $here/pid.new; mv $here/pid.new $here/pid; touch $here/control
     exec sleep 1000
 fi
-read command; [ "$command" = "quit -t 5" ] && kill $(cat $here/pid)
+read command; [ -e $here/control ] && [ "$command" = "quit -t 5" ] && kill $(cat $here/pid)
 """
 
 IN_A_DRIVER = """
@@ -66,7 +70,7 @@ def probed(monkeypatch) -> Callable[[str], None]:
 
     def finds(problem: str) -> None:
         def probe(python: str | None, section: str, *, variables: dict[str, str]) -> dict[str, dict[str, str]]:
-            assert section == "torch" and Path(variables[PIPES], "control").exists()
+            assert section == "torch" and (not variables or Path(variables[PIPES], "control").exists())
             return {"torch": {"problem": problem}}
 
         monkeypatch.setattr(module, "probe", probe)
@@ -115,10 +119,51 @@ def test_without_mps_trials_take_turns_which_is_told(installed, monkeypatch, tmp
     assert f"{CONTROL} is not installed" in said[0]
 
 
-def test_a_daemon_of_the_users_is_left_to_do_it(installed, monkeypatch, tmp_path):
-    monkeypatch.setenv(PIPES, "/somewhere")
+@pytest.mark.parametrize("where", ["variable", "default"])
+def test_a_daemon_of_the_users_is_left_to_do_it(installed, probed, monkeypatch, tmp_path, where):
+    probed("")
+    if where == "variable":
+        monkeypatch.setenv(PIPES, "/somewhere")
+    else:
+        module.DEFAULT_PIPES.mkdir()
+        (module.DEFAULT_PIPES / "control").touch()
     with mps(tmp_path, None, pytest.fail) as variables:
         assert variables == {} and not (tmp_path / "mps").exists()
+
+
+def test_a_daemon_of_the_users_that_does_not_answer_is_told(installed, probed, monkeypatch, tmp_path):
+    probed("MPS client failed to connect")
+    monkeypatch.setenv(PIPES, "/somewhere")
+    said: list[str] = []
+    with mps(tmp_path, None, said.append):
+        assert "the daemon that runs already, MPS client failed to connect" in said[0]
+
+
+def test_a_daemon_that_does_not_start_says_why_at_once(installed, probed, monkeypatch, tmp_path):
+    monkeypatch.setenv("BROKEN", "1")
+    monkeypatch.setattr(module, "START_SECONDS", 600.0)
+    said: list[str] = []
+    with mps(tmp_path, None, said.append) as variables:
+        assert variables == {}
+    assert f"{CONTROL} does not start: An instance of this daemon is already running" in said[0]
+
+
+def test_a_daemon_that_does_not_listen_yet_ends_with_a_driver_that_is_killed(installed, monkeypatch, tmp_path):
+    monkeypatch.setenv("SLOW", "1000")
+    driver = subprocess.Popen([sys.executable, "-c", IN_A_DRIVER, tmp_path], stdin=subprocess.PIPE)
+    started = tmp_path / "mps" / "started"
+    wait_for(lambda: started.exists() and started.read_text().strip(), 30, "the daemon's start")
+    daemon = psutil.Process(int(started.read_text()))
+    driver.kill()
+    driver.communicate()
+    wait_for(lambda: not alive([daemon]), 10, "the daemon's end")
+
+
+def test_a_sweep_on_some_of_the_gpus_has_a_daemon_of_all(installed, probed, monkeypatch, tmp_path):
+    probed("")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    with mps(tmp_path, None, pytest.fail) as variables:
+        assert variables
 
 
 def test_actors_get_the_variables():

@@ -64,15 +64,21 @@ def asking(spec: Spec) -> Iterator[Callable[[], Preflight]]:
         BadInput: no such task, or a parameter that the task's configuration refuses; the simulator does not start.
     """
     settings, timeout = spec.of_simulator(spec.simulator), spec.resources.stall_timeout
-    with tempfile.TemporaryDirectory(prefix="go1_sweep-") as folder:
+    with contextlib.ExitStack() as until_the_answer:
+        folder = until_the_answer.enter_context(tempfile.TemporaryDirectory(prefix="go1_sweep-"))
         try:
             worker = WorkerSpec(spec.simulator, settings.python, "cpu", 1, timeout, settings.launch).start(
                 Path(folder, "worker.log")
             )
         except WorkerFailed as failure:
             raise BadInput(str(failure)) from None
-        with contextlib.closing(worker):
-            yield lambda: _answer(spec, worker)
+        until_the_answer.enter_context(contextlib.closing(worker))
+
+        def answer() -> Preflight:
+            with until_the_answer:
+                return _answer(spec, worker)
+
+        yield answer
 
 
 def _answer(spec: Spec, worker: WorkerProcess) -> Preflight:
@@ -85,8 +91,6 @@ def _answer(spec: Spec, worker: WorkerProcess) -> Preflight:
             raise WorkerFailed(f"the simulator worker answered {checked}")
     except WorkerFailed as failure:
         raise BadInput(f"the simulator {spec.simulator} does not start: {failure}{worker.last_words()}") from None
-    finally:
-        worker.close()
     if checked.error:
         raise BadInput(f"task: {checked.error}")
     for (where, _), error in zip(settings, checked.errors, strict=True):
