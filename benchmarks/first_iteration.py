@@ -65,9 +65,7 @@ def main() -> None:
         "seconds": seconds,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "gpus": [torch.cuda.get_device_name(gpu) for gpu in range(gpus)],
-        "versions": {
-            name: version(name) for name in ("mjlab", "mujoco-warp", "warp-lang", "rsl-rl-lib", "torch", "ray")
-        },
+        "versions": {name: version(name) for name in PACKAGES},
     }
     print(json.dumps(result, indent=1))
     if options.out:
@@ -121,8 +119,9 @@ def until_the_first(command: list[str], folder: Path, cache: Path, gpu: int | No
             time.sleep(0.05)
         return ended - began
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
 
 
 def end_of_the_first(folder: Path, said: Path) -> float | None:

@@ -18,8 +18,8 @@ from rich.text import Text
 from go1_sweep.eta import budgets_done, eta_seconds
 from go1_sweep.paths import BASELINE
 from go1_sweep.spec import Spec
-from go1_sweep.trials_table import TrialRecord, best
-from go1_sweep.wording import COLORS, clock, number, value
+from go1_sweep.trials_table import TrialRecord, best, ranked
+from go1_sweep.wording import COLORS, amount, clock, number, short, value
 
 REFRESHES_PER_SECOND = 2
 BAR_WIDTH = 10
@@ -84,14 +84,8 @@ def view(
 
 def _chosen(records: Collection[TrialRecord], mode: str, rows: int | None) -> list[TrialRecord]:
     """Those that run, then those that ended, the best first; where rows lack, few of the latter."""
-    sign = 1 if mode == "max" else -1
-
-    def rank(record: TrialRecord) -> tuple[bool, bool, float]:
-        score = record.progress.score
-        return (record.state == "completed", score is not None, sign * (score or 0.0))
-
     running = [record for record in records if record.state == "running"]
-    ended = sorted((record for record in records if record.state != "running"), key=rank, reverse=True)
+    ended = ranked((record for record in records if record.state != "running"), mode)
     if rows is None or len(records) <= rows:
         return running + ended
     running = running[: rows - bool(ended)]
@@ -104,7 +98,7 @@ def _table(records: Collection[TrialRecord], winner: TrialRecord | None, spec: S
     table.add_column("  trial", no_wrap=True, min_width=10 if spec.baseline is not None else 7)
     table.add_column("state", no_wrap=True, min_width=max(map(len, COLORS)))  # or its width would change
     table.add_column(budget.unit, no_wrap=True, justify="right")
-    table.add_column(f"of {budget.max:.10g}", no_wrap=True, min_width=BAR_WIDTH)
+    table.add_column(f"of {amount(budget.max)}", no_wrap=True, min_width=BAR_WIDTH)
     table.add_column("score", no_wrap=True, justify="right", min_width=8)
     if has_gpus:
         table.add_column("GPU", no_wrap=True)
@@ -144,7 +138,7 @@ class _Parameters:
 
     def __init__(self, record: TrialRecord, left_out: Collection[str]) -> None:
         own = {name: drawn for name, drawn in record.parameters.items() if name not in left_out}
-        self._texts = [f"{'.'.join(name.split('.')[-2:])}={value(drawn)}" for name, drawn in own.items()]
+        self._texts = [f"{short(name)}={value(drawn)}" for name, drawn in own.items()]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         count = len(self._texts)

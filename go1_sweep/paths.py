@@ -107,6 +107,11 @@ class PolicyPaths:
         return self.folder / "video.mp4"
 
     @property
+    def baseline_video(self) -> Path:
+        """The baseline's policy, told the same."""
+        return self.folder / "baseline.mp4"
+
+    @property
     def readme(self) -> Path:
         """What the folder holds, and how it is used."""
         return self.folder / "README.md"
@@ -230,18 +235,27 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be written; the old file is untouched.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    new = beside(path, os.getpid())
     try:
-        yield beside
-        beside.replace(path)
+        yield new
+        new.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
+
+
+def beside(path: Path, process: int | str) -> Path:
+    """Where a process writes what will take the file's place."""
+    return path.with_name(f".{path.name}.{process}.tmp")
 
 
 def drop_leftovers(folder: Path) -> None:
-    """Remove what a process that was killed was about to put in place; nobody else may write into the folder."""
-    for beside in folder.glob(".*.tmp"):
-        beside.unlink(missing_ok=True)
+    """Remove what a process that was killed was about to put in place.
+
+    Nobody else may write into the folder, but for a report, which can be made at any time.
+    """
+    for new in folder.glob(".*.tmp"):
+        if not new.match(beside(SweepPaths(folder).report, "*").name):
+            new.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -97,7 +97,8 @@ class ResourcesSpec(_Section):
     """What one trial holds, how many run side by side (``null``: as many as fit), and what befalls one that breaks.
 
     Of each trial so many of the newest checkpoints are kept, and the best (``null``: all). Compiled kernels are in
-    ``kernel_cache``, which hosts may share (``null``: where the simulator has them).
+    ``kernel_cache``, which hosts may share (``null``: where the simulator has them). ``price``: of a GPU hour, in any
+    currency.
     """
 
     gpus: Gpus = "auto"
@@ -108,6 +109,7 @@ class ResourcesSpec(_Section):
     retries: Annotated[Whole, Field(ge=0)] = 2
     keep_checkpoints: Annotated[Whole, Field(ge=2)] | None = 5
     kernel_cache: Word | None = None
+    price: Annotated[Number, Field(ge=0)] | None = None
 
     @property
     def shares_gpus(self) -> bool:

@@ -28,7 +28,7 @@ from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths, shown
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
-from go1_sweep.wording import export_command, figures_of, in_exam, resume_command, title
+from go1_sweep.wording import amount, export_command, figures_of, in_exam, resume_command, title
 
 TAIL_BYTES = 16384
 """Enough of a file of progress for several lines."""
@@ -224,10 +224,18 @@ def _result(paths: SweepPaths) -> dict[str, Any] | None:
         result = strict_json.loads(paths.result.read_bytes())
         for each in (result["winner"], result["baseline"]):
             _ = each and (_examined(each), figures_of(each["exam"]), dict(each["parameters"]))
-        _ = result["verdict"] and result["verdict"]["sentence"] + ""
-        is_ours = isinstance(result["phase"], str) and isinstance(result["seconds"]["wall"], float)
-        return result if is_ours else None
-    except (OSError, ValueError, KeyError, TypeError):
+        verdict = result["verdict"] or {"sentence": ""}
+        texts = [result["phase"], result["no_winner"], result["no_video"], verdict["sentence"]]
+        numbers = [result["seconds"]["wall"], result["seconds"]["evaluation"]]
+        numbers += [score for side in ("ours", "theirs") for score in verdict.get(side) or ()]
+        for each in result["importances"]:
+            numbers += [each["budget"], each["trials"], *each["parameters"].values()]
+        is_ours = all(isinstance(each, str) for each in texts) and all(
+            isinstance(each, float | int) for each in numbers
+        )
+        has_video = bool(result["video"] or result["baseline_video"])
+        return result if is_ours and (result["winner"] or not has_video) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -251,7 +259,7 @@ def _console() -> Console:
 
 def _view(status: Status, height: int | None = None) -> Group:
     """How it is doing, in at most so many lines."""
-    notes = [Text(line, no_wrap=True, overflow="ellipsis") for line in (*_rungs(status), *_last_failure(status))]
+    notes = [Text(line, no_wrap=True, overflow="crop") for line in (*_rungs(status), *_last_failure(status))]
     others = 1 + len(notes) + live.OTHER_LINES
     rows = None if height is None else max(1, height - others)
     return Group(
@@ -275,7 +283,7 @@ def _rungs(status: Status) -> list[str]:
         came = sum(at >= rung for at, _ in used)
         stopped = sum(rung <= at < following and state == "early_stopped" for at, state in used)
         if came:
-            told.append(f"{came} at {rung:g}, {stopped} stopped")
+            told.append(f"{came} at {amount(rung)}, {stopped} stopped")
     return [f"rungs [{unit}]: {'; '.join(told)}"] if told else []
 
 
@@ -287,7 +295,8 @@ def _last_failure(status: Status) -> list[str]:
     if not failed:
         return []
     last = max(failed, key=lambda record: ended.get(record.trial, 0.0))
-    return [f"last failure: {title(last.trial)}: {last.why}; log: {shown(paths.trial(last.trial).worker_log)}"]
+    log = paths.trial(last.trial).worker_log
+    return [f"last failure: {title(last.trial)}: {last.why}", *([f"its log: {shown(log)}"] if log.exists() else [])]
 
 
 def _headline(status: Status) -> str:

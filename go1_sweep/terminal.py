@@ -21,7 +21,7 @@ from go1_sweep.paths import PolicyPaths, SweepPaths, TrialPaths, shown
 from go1_sweep.spec import Spec
 from go1_sweep.spec_values import trials_to_a_gpu
 from go1_sweep.trials_table import TrialRecord
-from go1_sweep.wording import COLORS, clock, figures_of, in_exam, number, opened_at, title, train_command, value
+from go1_sweep.wording import COLORS, amount, clock, figures_of, in_exam, number, opened_at, title, train_command, value
 
 if TYPE_CHECKING:
     from go1_sweep.sweep.final import Outcome
@@ -58,7 +58,7 @@ class Terminal:
         if 0 < plan.gpus < 1:
             where = f"{plan.slots} at a time, {trials_to_a_gpu(plan.gpus)} to a GPU"
         baseline = " and the baseline" if spec.baseline is not None else ""
-        rungs = ", ".join(f"{rung:g}" for rung in spec.rungs())
+        rungs = ", ".join(amount(rung) for rung in spec.rungs())
         stops = f"stops at {rungs} {budget.unit}" if rungs else "no early stopping"
         self._say(f"[bold]{escape(spec.name)}[/]: {plan.task_id} on {f'{spec.simulator} {version}'.rstrip()}")
         self._say(f"  searched  {', '.join(map(escape, spec.search.parameters))} ({spec.search.sampler})")
@@ -84,7 +84,7 @@ class Terminal:
         assert self._spec is not None
         budget = self._spec.budget
         decimals = 1 if budget.unit == "train_seconds" else 0
-        used = f"{record.progress.used(budget.unit):.{decimals}f} of {budget.max:g} {budget.unit}"
+        used = f"{record.progress.used(budget.unit):.{decimals}f} of {amount(budget.max)} {budget.unit}"
         color = COLORS.get(record.state, "default")
         self._event(
             f"{title(record.trial)} [{color}]{record.state}[/]: score {number(record.progress.score)}, "
@@ -213,8 +213,8 @@ def _parameters(record: TrialRecord) -> str:
 def _cost(trials: int, plan: Plan) -> str:
     budget = plan.spec.budget
     if budget.unit != "train_seconds":
-        return f"{trials} x {budget.max:g} {budget.unit}"
+        return f"{trials} x {amount(budget.max)} {budget.unit}"
     hours = trials * budget.max / 3600 * (plan.gpus or 1)
     rounds = -(-trials // plan.slots)
     unit = "GPU hours" if plan.gpus else "hours of training"
-    return f"{trials} x {budget.max:g} s = {hours:.2g} {unit}, about {clock(rounds * budget.max)} and start-up"
+    return f"{trials} x {amount(budget.max)} s = {hours:.2g} {unit}, about {clock(rounds * budget.max)} and start-up"

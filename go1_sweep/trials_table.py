@@ -16,6 +16,7 @@ from go1_sweep.parameters import Value
 from go1_sweep.paths import SweepPaths, shown, write_atomically
 from go1_sweep.protocol import Progress
 
+STATES = ("running", "completed", "early_stopped", "infeasible", "failed", "interrupted")
 COLUMNS = ("trial", "state", "why", "score", "iterations", "env_steps", "train_seconds", "seed")
 """The first columns of ``trials.csv``; the parameters follow by name."""
 
@@ -53,13 +54,18 @@ class TrialRecord:
 
 def best(records: Iterable[TrialRecord], mode: str) -> TrialRecord | None:
     """The completed trial with the best score; one without a score comes after all that have one."""
+    return next((record for record in ranked(records, mode) if record.state == "completed"), None)
+
+
+def ranked(records: Iterable[TrialRecord], mode: str) -> list[TrialRecord]:
+    """Those that completed, and then the others, each by score; those without a score come last."""
     sign = 1 if mode == "max" else -1
 
-    def rank(record: TrialRecord) -> tuple[bool, float]:
+    def rank(record: TrialRecord) -> tuple[bool, bool, float]:
         score = record.progress.score
-        return (False, 0.0) if score is None else (True, sign * score)
+        return (record.state == "completed", score is not None, 0.0 if score is None else sign * score)
 
-    return max((record for record in records if record.state == "completed"), key=rank, default=None)
+    return sorted(records, key=rank, reverse=True)
 
 
 def write(paths: SweepPaths, records: Collection[TrialRecord], names: Iterable[str]) -> None:
@@ -117,6 +123,8 @@ def read(paths: SweepPaths) -> list[TrialRecord]:
 
 def _record(header: list[str], row: list[str]) -> TrialRecord:
     trial, state, why, score, iterations, env_steps, train_seconds, seed = row[: len(COLUMNS)]
+    if state not in STATES:
+        raise ValueError(state)
     cells = zip(header[len(COLUMNS) :], row[len(COLUMNS) :], strict=True)
     return TrialRecord(
         trial=trial,

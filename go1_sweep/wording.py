@@ -29,6 +29,16 @@ def title(trial: str, checkpoint: str = "") -> str:
     return ", ".join(filter(None, (whose, checkpoint)))
 
 
+def short(name: str) -> str:
+    """A parameter in a narrow place: of a path its last two names."""
+    return ".".join(name.split(".")[-2:])
+
+
+def amount(used: float) -> str:
+    """So much of the budget, or a budget, in its unit: never in powers of ten."""
+    return f"{used:.10g}"
+
+
 def export_command(folder: Path) -> str:
     """What brings the best policy of a sweep, as it can be typed in a shell."""
     return f"python -m go1_sweep export {shlex.quote(shown(folder))} --out DIR"
@@ -42,6 +52,11 @@ def resume_command(folder: Path) -> str:
 def report_command(folder: Path) -> str:
     """What writes a sweep's page, as it can be typed in a shell."""
     return f"python -m go1_sweep report {shlex.quote(shown(folder))}"
+
+
+def play_command(checkpoint: Path) -> str:
+    """What plays a checkpoint, as it can be typed in a shell."""
+    return f"python -m go1_sweep play --checkpoint {shlex.quote(shown(checkpoint))}"
 
 
 def train_command(spec: Spec, record: TrialRecord) -> str:

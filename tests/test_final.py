@@ -35,7 +35,10 @@ def ended(tmp_path_factory) -> tuple[SweepPaths, str]:
 
 def test_a_sweep_ends_with_a_policy_its_numbers_and_its_film(ended):
     paths, out = ended
-    assert names(paths.best.folder) == sorted([*POLICY, "video.mp4"])
+    result = json.loads(paths.result.read_text())
+    beside = [] if result["winner"]["trial"] == "baseline" else ["baseline.mp4"]
+    assert names(paths.best.folder) == sorted([*POLICY, "video.mp4", *beside])
+    assert result["baseline_video"] == (f"best/{beside[0]}" if beside else None)
     for path in (paths.best.onnx, paths.best.video, paths.best.checkpoint, paths.result, paths.trials_table):
         assert str(path) in out
     readme = paths.best.readme.read_text()

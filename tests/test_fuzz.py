@@ -24,6 +24,7 @@ from go1_sweep.errors import BadInput, UserError
 from go1_sweep.evaluation import evaluation_of
 from go1_sweep.paths import SweepPaths, TrialPaths
 from go1_sweep.protocol import Evaluated, Progress
+from go1_sweep.report import page
 from go1_sweep.sweep import resume
 from go1_sweep.trial.checkpoints import PolicyError
 from go1_sweep.trial.progress import TrialLog
@@ -111,11 +112,13 @@ def sweep_folder(tmp_path_factory) -> Path:
         "phase": "finished",
         "winner": each,
         "baseline": {**each, "trial": "baseline"},
-        "verdict": {"sentence": "No significant gain."},
+        "verdict": {"sentence": "No significant gain.", "ours": [0.5, 0.6], "theirs": [0.4, 0.5]},
         "video": None,
         "no_video": "none was asked for",
+        "baseline_video": None,
         "no_winner": "",
-        "seconds": {"wall": 1.5},
+        "importances": [{"budget": 6, "trials": 9, "parameters": {"num_envs": 1.0}}],
+        "seconds": {"wall": 1.5, "evaluation": 0.5},
     }
     paths.result.write_text(json.dumps(result))
     return folder
@@ -200,6 +203,7 @@ def _status(paths: SweepPaths) -> None:
     found = status.read(paths.folder)
     json.dumps(status.as_json(found), allow_nan=False)
     status.show(paths.folder, in_json=False)
+    page.page(found)
 
 
 def _resume(paths: SweepPaths) -> None:

@@ -77,6 +77,7 @@ def test_every_default_is_resolved():
             "retries": 2,
             "keep_checkpoints": 5,
             "kernel_cache": None,
+            "price": None,
         },
         "final": {
             "finalists": 3,

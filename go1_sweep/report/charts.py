@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths
 from go1_sweep.space import Choice, Dimension, Range
 from go1_sweep.spec import Spec
 from go1_sweep.trials_table import TrialRecord, best
-from go1_sweep.wording import clock, number, title
+from go1_sweep.wording import amount, clock, number, short, title
 
 COLORS = {
     "completed": "#2e9e5b",
@@ -35,7 +36,12 @@ POINTS = 60_000
 FEWEST_POINTS = 10
 SLICES_IN_A_ROW = 3
 TICKS = 4
-USES = {
+SLICE_PIXELS = 200
+AXIS_PIXELS = 110
+FEW_AXES = 6
+WORST_TO_BEST = ["#3b8fd4", "#e8c33f", "#d64545"]
+"""Of a line by its score; these too."""
+USE_COLORS = {
     "importing": "#b06ad0",
     "compiling": "#d9a21b",
     "building": "#3b8fd4",
@@ -49,11 +55,12 @@ USES = {
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure, its heading, and in words what there is to see in it."""
+    """A figure, its heading, and in words what there is to see in it; on a narrower page [px] it is scrolled."""
 
     heading: str
     figure: Figure
     words: str
+    narrowest: int = 0
 
 
 def charts(spec: Spec, paths: SweepPaths, records: Sequence[TrialRecord], result: dict[str, Any]) -> list[Chart]:
@@ -66,52 +73,82 @@ def charts(spec: Spec, paths: SweepPaths, records: Sequence[TrialRecord], result
         result: ``result.json``, or empty.
     """
     drawn = [record for record in records if record.trial != BASELINE and record.progress.score is not None]
+    stints = [*timeline.read(paths.timeline), *timeline.read(paths.retrained.timeline)]
     found = [
+        _trained_again(result),
         _learning_curves(spec, paths, records),
         _parallel(spec, drawn),
         _slices(spec, drawn),
         _importances(result.get("importances") or []),
-        _timeline(timeline.read(paths.timeline)),
+        _timeline(stints),
     ]
     return [chart for chart in found if chart]
 
 
+def _trained_again(result: dict[str, Any]) -> Chart | None:
+    """The scores behind a verdict on the parameters."""
+    verdict = result.get("verdict") or {}
+    if not verdict.get("ours"):
+        return None
+    figure = Figure()
+    sides = {title(result["winner"]["trial"]): verdict["ours"], title(BASELINE): verdict["theirs"]}
+    for name, scores in sides.items():
+        color = COLORS[BASELINE if name == BASELINE else "completed"]
+        figure.add_scatter(
+            x=scores, y=[name] * len(scores), mode="markers", name=name, marker={"color": color, "size": 11}
+        )
+    figure.update_layout(height=220)
+    figure.update_xaxes(title_text="score in the exam")
+    figure.update_yaxes(automargin=True, autorange="reversed")
+    told = "; ".join(f"{name} {', '.join(f'{score:.3f}' for score in scores)}" for name, scores in sides.items())
+    return Chart("Trained again", figure, f"Both sides' parameters with fresh seeds, a point a training: {told}.")
+
+
 def _learning_curves(spec: Spec, paths: SweepPaths, records: Sequence[TrialRecord]) -> Chart | None:
     unit, figure = spec.budget.unit, Figure()
-    winner = best(records, spec.early_stopping.mode)
-    by_kind: dict[str, list[TrialRecord]] = {}
-    for record in records:
-        by_kind.setdefault(BASELINE if record.trial == BASELINE else record.state, []).append(record)
     count = max(FEWEST_POINTS, POINTS // max(1, len(records)))
-    for kind in (each for each in COLORS if each in by_kind):
+    curves = [(record, _thinned(_curve(paths.trial(record.trial), unit), count)) for record in records]
+    curves = [(record, points) for record, points in curves if points]
+    if not curves:
+        return None
+    for kind, color in COLORS.items():
         x: list[float | None] = []
         y: list[float | None] = []
         names: list[str | None] = []
-        for record in by_kind[kind]:
-            points = _thinned(_curve(paths.trial(record.trial), unit), count)
+        of_kind = [each for each in curves if kind == (BASELINE if each[0].trial == BASELINE else each[0].state)]
+        for record, points in of_kind:
             x += [*(used for used, _ in points), None]
             y += [*(score for _, score in points), None]
             names += [title(record.trial)] * len(points) + [None]
-        if any(value is not None for value in y):
+        if of_kind:
             figure.add_scatter(
                 x=x,
                 y=y,
                 customdata=names,
-                mode="lines",
+                mode="lines+markers" if any(len(points) == 1 for _, points in of_kind) else "lines",
+                marker={"size": 5},
                 name=kind,
-                line={"color": COLORS[kind], "width": 2.5 if kind == BASELINE else 1.3},
+                line={"color": color, "width": 2.5 if kind == BASELINE else 1.3},
                 hovertemplate=f"%{{customdata}}: %{{y:.4g}} at %{{x:.4g}} {unit}<extra></extra>",
             )
-    if not figure.data:
-        return None
     for rung in spec.rungs():
-        figure.add_vline(rung, line={"dash": "dot", "width": 1, "color": "#8a8f98"}, annotation_text=f"rung {rung:g}")
-    figure.update_xaxes(title_text=unit.replace("_", " "), range=[0, spec.budget.max])
-    figure.update_yaxes(title_text=spec.early_stopping.metric)
-    stopped = len(by_kind.get("early_stopped", []))
-    words = f"The score of {len(records)} trials over {unit}; {stopped} were stopped early."
-    if winner:
-        words += f" The best of them is {title(winner.trial)} with {number(winner.progress.score)}."
+        line = {"dash": "dot", "width": 1, "color": "#8a8f98"}
+        figure.add_vline(rung, line=line, annotation_text=f"rung {amount(rung)}")
+    farthest = max(used for _, points in curves for used, _ in points)
+    figure.update_xaxes(title_text=unit.replace("_", " "), range=[0, max(spec.budget.max, farthest)])
+    # A trial that diverges may fall without end: it leaves the picture, and does not flatten the others.
+    heights = [score for record, points in curves if record.state != "failed" for _, score in points]
+    ends = None
+    if heights:
+        margin = 0.05 * (max(heights) - min(heights)) or 1.0
+        ends = [min(heights) - margin, max(heights) + margin]
+    figure.update_yaxes(title_text=html.escape(spec.early_stopping.metric), range=ends)
+    figure.update_layout(showlegend=True)
+    stopped = sum(record.state == "early_stopped" for record, _ in curves)
+    words = f"The score of {len(curves)} trials over {unit}; {stopped} were stopped early."
+    winner = best(records, spec.early_stopping.mode)
+    if winner and winner.progress.score is not None:
+        words += f" Of those that completed, {title(winner.trial)} came out best, with {number(winner.progress.score)}."
     return Chart("Learning curves", figure, words)
 
 
@@ -139,16 +176,18 @@ def _parallel(spec: Spec, records: Sequence[TrialRecord]) -> Chart | None:
     columns = [_column(name, dimension, records) for name, dimension in spec.space.items()]
     figure = Figure(
         graph_objects.Parcoords(
-            dimensions=[*columns, {"label": spec.early_stopping.metric, "values": scores}],
-            line={"color": scores, "colorscale": "Viridis", "reversescale": spec.early_stopping.mode == "min"},
+            dimensions=[*columns, {"label": html.escape(spec.early_stopping.metric), "values": scores}],
+            labelangle=-15 if len(columns) > FEW_AXES else 0,
+            line={"color": scores, "colorscale": WORST_TO_BEST, "reversescale": spec.early_stopping.mode == "min"},
         )
     )
-    figure.update_layout(margin={"t": 70, "l": 70, "r": 60, "b": 40})
+    figure.update_layout(margin={"t": 90, "l": 70, "r": 60, "b": 40})
     return Chart(
         "Parameters and scores",
         figure,
         f"A line a trial, {len(records)} of them, over each parameter and the score; a range that is drawn on an "
         "axis picks those that pass it. '-': the parameter does not exist there.",
+        AXIS_PIXELS * (len(columns) + 1),
     )
 
 
@@ -158,18 +197,18 @@ def _column(name: str, dimension: Dimension, records: Iterable[TrialRecord]) -> 
     match dimension.distribution:
         case Choice(choices):
             at = {_key(choice): float(place) for place, choice in enumerate(choices)}
-            ticks = {float(place): str(choice) for place, choice in enumerate(choices)}
+            ticks = {float(place): html.escape(str(choice)) for place, choice in enumerate(choices)}
             numbers = [None if value is None else at.get(_key(value)) for value in values]
         case Range(log=log) as distribution:
             of = math.log10 if log else float
-            ticks = {of(mark): f"{mark:.3g}" for mark in _marks(distribution)}
+            ticks = {of(mark): text for mark, text in _marks(distribution).items()}
             numbers = [None if value is None else of(float(value)) for value in values]
     if None in numbers:
         absent = min(ticks) - 0.2 * ((max(ticks) - min(ticks)) or 1.0)
         ticks[absent] = "-"
         numbers = [absent if value is None else value for value in numbers]
     return {
-        "label": _short(name),
+        "label": html.escape(short(name)),
         "values": numbers,
         "tickvals": list(ticks),
         "ticktext": list(ticks.values()),
@@ -177,16 +216,17 @@ def _column(name: str, dimension: Dimension, records: Iterable[TrialRecord]) -> 
     }
 
 
-def _marks(distribution: Range) -> list[float]:
-    """Where an axis has its ticks: at the ends of the range, and between."""
+def _marks(distribution: Range) -> dict[float, str]:
+    """Where an axis has its ticks, at the ends of the range and between, and what they say: no two the same."""
     low, high = float(distribution.low), float(distribution.high)
     parts = [place / (TICKS - 1) for place in range(TICKS)]
-    return [low * (high / low) ** part if distribution.log else low + (high - low) * part for part in parts]
-
-
-def _short(name: str) -> str:
-    """The last two names of a path."""
-    return ".".join(name.split(".")[-2:])
+    marks = [low * (high / low) ** part if distribution.log else low + (high - low) * part for part in parts]
+    if distribution.whole:
+        return {float(round(mark)): str(round(mark)) for mark in marks}
+    texts = next(
+        texts for digits in range(2, 18) if len(set(texts := [f"{mark:.{digits}g}" for mark in marks])) == len(marks)
+    )
+    return dict(zip(marks, texts, strict=True))
 
 
 def _key(value: Value) -> str:
@@ -200,14 +240,21 @@ def _slices(spec: Spec, records: Sequence[TrialRecord]) -> Chart | None:
     across = min(SLICES_IN_A_ROW, len(spec.space))
     down = math.ceil(len(spec.space) / across)
     figure = make_subplots(
-        down, across, subplot_titles=list(map(_short, spec.space)), shared_yaxes=True, vertical_spacing=0.3 / down
+        down,
+        across,
+        subplot_titles=[html.escape(short(name)) for name in spec.space],
+        shared_yaxes=True,
+        vertical_spacing=0.3 / down,
     )
+    in_legend: set[str] = set()
     for place, (name, dimension) in enumerate(spec.space.items()):
         row, column = divmod(place, across)
         where: dict[str, Any] = {"row": row + 1, "col": column + 1}
         is_choice = isinstance(dimension.distribution, Choice)
         for state in dict.fromkeys(record.state for record in records):
             shown = [record for record in records if record.state == state and name in record.parameters]
+            if not shown:
+                continue
             values = [record.parameters[name] for record in shown]
             figure.add_scatter(
                 x=list(map(str, values)) if is_choice else values,
@@ -216,24 +263,27 @@ def _slices(spec: Spec, records: Sequence[TrialRecord]) -> Chart | None:
                 mode="markers",
                 name=state,
                 legendgroup=state,
-                showlegend=not place,
+                showlegend=state not in in_legend,
                 marker={"color": COLORS[state], "size": 7, "opacity": 0.75},
                 hovertemplate="%{customdata}: %{y:.4g} at %{x}<extra></extra>",
                 **where,
             )
+            in_legend.add(state)
         match dimension.distribution:
             case Choice(choices):
-                figure.update_xaxes(type="category", categoryarray=list(map(str, choices)), **where)
+                names = list(map(str, choices))
+                texts = list(map(html.escape, names))
+                figure.update_xaxes(type="category", categoryarray=names, tickvals=names, ticktext=texts, **where)
             case Range(log=log) as distribution:
                 marks = _marks(distribution)
-                texts = [f"{mark:.2g}" for mark in marks]
-                low, high = (math.log10(each) if log else each for each in (marks[0], marks[-1]))
+                low, high = (math.log10(each) if log else each for each in (min(marks), max(marks)))
                 ends = [low - 0.05 * (high - low), high + 0.05 * (high - low)]
                 kind = "log" if log else "linear"
-                figure.update_xaxes(type=kind, range=ends, tickvals=marks, ticktext=texts, **where)
-    figure.update_layout(height=120 + 260 * down, margin={"t": 80}, legend={"y": 1.0 + 0.12 / down})
-    figure.update_yaxes(title_text=spec.early_stopping.metric, col=1)
-    return Chart("Slices", figure, "The score of each trial over each parameter by itself, colored by how it ended.")
+                figure.update_xaxes(type=kind, range=ends, tickvals=list(marks), ticktext=list(marks.values()), **where)
+    figure.update_layout(height=120 + 260 * down, margin={"t": 80}, legend={"y": 1.0 + 0.12 / down}, showlegend=True)
+    figure.update_yaxes(title_text=html.escape(spec.early_stopping.metric), col=1)
+    words = "The score of each trial over each parameter by itself, colored by how it ended."
+    return Chart("Slices", figure, words, SLICE_PIXELS * across)
 
 
 def _importances(found: Sequence[dict[str, Any]]) -> Chart | None:
@@ -243,7 +293,10 @@ def _importances(found: Sequence[dict[str, Any]]) -> Chart | None:
     names = sorted(last["parameters"], key=lambda name: last["parameters"][name])
     for each in found:
         shares = [each["parameters"].get(name, 0.0) for name in names]
-        figure.add_bar(y=names, x=shares, orientation="h", name=f"at {each['budget']:g} ({each['trials']} trials)")
+        figure.add_bar(
+            y=names, x=shares, orientation="h", name=f"at {amount(each['budget'])} ({each['trials']} trials)"
+        )
+    figure.update_layout(showlegend=True)
     figure.update_xaxes(title_text="share of what set the best apart", tickformat=".0%")
     figure.update_yaxes(automargin=True)
     told = ", ".join(f"{name} {last['parameters'][name]:.0%}" for name in reversed(names))
@@ -257,16 +310,13 @@ def _timeline(stints: Sequence[timeline.Stint]) -> Chart | None:
     if not stints:
         return None
     began = min(stint.began for stint in stints)
-    lanes: dict[str, list[timeline.Stint]] = {}
-    for slot, lane in timeline.lanes(stints):
-        name = slot if slot not in lanes else f"{slot} ({sum(each.startswith(slot) for each in lanes) + 1})"
-        lanes[name] = lane
-    bars: dict[str, list[tuple[str, float, float, str]]] = {use: [] for use in USES}
-    for name, lane in lanes.items():
-        for stint in lane:
+    rows = _rows(stints)
+    bars: dict[str, list[tuple[str, float, float, str]]] = {use: [] for use in USE_COLORS}
+    for name, row in rows.items():
+        for stint in row:
             seconds = {**stint.seconds, "other": max(0.0, stint.held - sum(stint.seconds.values()))}
             at = stint.began - began
-            for use in USES:
+            for use in USE_COLORS:
                 if seconds[use] > 0.0:
                     bars[use].append((name, at, seconds[use], title(stint.trial)))
                 at += seconds[use]
@@ -281,16 +331,29 @@ def _timeline(stints: Sequence[timeline.Stint]) -> Chart | None:
                 customdata=trials,
                 orientation="h",
                 name=use,
-                marker={"color": USES[use], "line": {"width": 0}},
+                marker={"color": USE_COLORS[use], "line": {"width": 0}},
                 hovertemplate=f"%{{customdata}}: {use} %{{x:.1f}} s<extra></extra>",
             )
-    figure.update_layout(barmode="overlay", height=160 + 28 * len(lanes))
+    figure.update_layout(barmode="overlay", height=160 + 28 * len(rows))
     figure.update_xaxes(title_text="seconds since the first trial began")
     figure.update_yaxes(automargin=True, autorange="reversed")
     sums = timeline.in_all(timeline.by_slot(stints))
     share = sums["training"] / sums["held"] if sums["held"] else 0.0
     words = (
-        f"A bar a slot: {len(lanes)} of them were held for {clock(sums['held'])} in all, and trained for "
+        f"A row a slot: {len(rows)} of them were held for {clock(sums['held'])} in all, and trained for "
         f"{share:.0%} of that. Within a trial the uses stand in a row, whenever they came."
     )
     return Chart("Where the time went", figure, words)
+
+
+def _rows(stints: Iterable[timeline.Stint]) -> dict[str, list[timeline.Stint]]:
+    """By the name of a slot, with a number where several trials had it at a time: what it held, by whatever driver."""
+    rows: dict[str, list[timeline.Stint]] = {}
+    for slot, lane in sorted(timeline.lanes(stints), key=lambda each: each[1][0].began):
+        number = 1
+        while (name := slot if number == 1 else f"{slot} ({number})") in rows:
+            if rows[name][-1].ended <= lane[0].began + timeline.HANDOVER:
+                break
+            number += 1
+        rows.setdefault(name, []).extend(lane)
+    return dict(sorted(rows.items()))

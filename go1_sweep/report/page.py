@@ -11,20 +11,33 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from go1_sweep import status, timeline
-from go1_sweep.paths import SweepPaths, shown, write_atomically
+from go1_sweep.paths import BASELINE, SweepPaths, shown, write_atomically
 from go1_sweep.report.charts import Chart, charts
-from go1_sweep.status import Status
-from go1_sweep.trials_table import TrialRecord
-from go1_sweep.wording import clock, export_command, figures_of, number, resume_command, title, train_command, value
+from go1_sweep.status import RUNS, Status
+from go1_sweep.trials_table import TrialRecord, ranked
+from go1_sweep.wording import (
+    amount,
+    clock,
+    export_command,
+    figures_of,
+    number,
+    play_command,
+    resume_command,
+    title,
+    train_command,
+    value,
+)
 
-LARGEST_VIDEO = 12_000_000
+LARGEST_VIDEO = 7_000_000
 """Bytes of a video that goes into the page; a larger one is linked."""
+REFRESH_SECONDS = 60
+"""How often the page of a sweep that runs is written, and a browser loads it, anew."""
 MOST_FAILURES = 20
 BROKEN = ("failed", "infeasible")
 
 POLICY = (  # nothing leaves the page; parallel coordinates compile their drawing
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; media-src data: 'self' file:"
+    "img-src data: blob:; media-src data: 'self' file:; base-uri 'none'; form-action 'none'"
 )
 
 STYLE = """
@@ -38,7 +51,9 @@ h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.2rem; margin: 40px 0 8px;
 .verdict { font-size: 1.25rem; margin: 16px 0; padding: 16px; background: var(--card); border-left: 5px solid #8a8f98; }
 .verdict.gain { border-color: #2e9e5b; }
 .soft, figcaption { color: var(--soft); font-size: .9rem; }
-figure { margin: 0; } video { width: 100%; max-width: 640px; background: #000; border-radius: 6px; }
+figure { margin: 0; } video { width: 100%; background: #000; border-radius: 6px; }
+.films { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 16px; max-width: 1080px; }
+.films figure { max-width: 640px; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
@@ -67,6 +82,7 @@ function draw() {
 }
 draw();
 dark.addEventListener('change', draw);
+addEventListener('beforeprint', () => { for (const each of document.querySelectorAll('details')) each.open = true; });
 """
 
 
@@ -87,12 +103,13 @@ def page(sweep: Status) -> str:
     """The whole page."""
     paths, result = SweepPaths(sweep.folder), sweep.result or {}
     drawn = charts(sweep.spec, paths, sweep.records, result)
+    again = f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">' if sweep.phase in RUNS else ""
     body = [
         f"<h1>{escape(sweep.spec.name)}</h1>",
         f'<p class="soft">{escape(_facts(sweep))}</p>',
         _verdict(result, sweep),
         _exam(result),
-        _video(paths, result),
+        _videos(paths, result),
         *(_chart(chart) for chart in drawn),
         _trials(sweep),
         _failures(sweep, paths),
@@ -102,7 +119,7 @@ def page(sweep: Status) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">{again}'
         f"<title>{escape(sweep.spec.name)}</title><style>{STYLE}</style></head>"
         f"<body>{''.join(filter(None, body))}{scripts}</body></html>\n"
     )
@@ -114,30 +131,42 @@ def _facts(sweep: Status) -> str:
     for record in sweep.records:
         states[record.state] = states.get(record.state, 0) + 1
     facts = [
-        f"{sweep.phase.replace('_', ' ')}: task {spec.task} on {spec.simulator}, {budget.max:g} {budget.unit} a trial",
+        f"{_phase(sweep)}: task {spec.task} on {spec.simulator}, {amount(budget.max)} {budget.unit} a trial",
         ", ".join(f"{count} {state}" for state, count in states.items()) or "no trial yet",
     ]
     if sweep.elapsed is not None:
         facts.append(f"{clock(sweep.elapsed)} in all")
-    stints = [each for each in timeline.read(SweepPaths(sweep.folder).timeline) if "GPU" in each.slot]
-    if stints and spec.resources.gpus not in ("auto", 0):
-        hours = timeline.in_all(timeline.by_slot(stints))["held"] * float(spec.resources.gpus) / 3600
-        facts.append(f"{hours:.3g} GPU hours for trials")
+    if (hours := _gpu_hours(sweep)) is not None:
+        price = spec.resources.price
+        facts.append(f"{hours:.3g} GPU hours" + (f", which cost {hours * price:.2f}" if price is not None else ""))
     return "; ".join(facts)
+
+
+def _phase(sweep: Status) -> str:
+    return sweep.phase.replace("_", " ")
+
+
+def _gpu_hours(sweep: Status) -> float | None:
+    """Those that trials, retrainings and the final stage held a GPU; ``None`` on the CPU."""
+    paths, gpus = SweepPaths(sweep.folder), sweep.spec.resources.gpus
+    stints = [*timeline.read(paths.timeline), *timeline.read(paths.retrained.timeline)]
+    if gpus in ("auto", 0) or not any("GPU" in each.slot for each in stints):
+        return None
+    held = timeline.in_all(timeline.by_slot(stints))["held"]
+    played = sweep.result["seconds"]["evaluation"] if sweep.result else 0.0
+    return (held + played) * float(gpus) / 3600
 
 
 def _verdict(result: dict[str, Any], sweep: Status) -> str:
     winner, verdict = result.get("winner"), result.get("verdict")
     if not winner:
-        why = result.get("no_winner") or "no policy was judged yet"
+        why = result.get("no_winner") or f"There is no result yet ({_phase(sweep)})."
         return f'<p class="verdict">{escape(why)}</p>'
-    baseline = result.get("baseline")
     if verdict:
         said = verdict["sentence"]
-    elif baseline and baseline["trial"] == winner["trial"]:
-        said = "No trial did better in the exam than the baseline."
     else:
-        said = "No verdict: there was no baseline."
+        why = "that could be judged" if sweep.spec.baseline is not None else "in this sweep"
+        said = f"No verdict: there is no baseline {why}."
     is_gain = bool(verdict and verdict.get("is_gain"))
     rows = "".join(
         f"<tr><th>{escape(name)}</th><td>{escape(value(each))}</td></tr>" for name, each in winner["parameters"].items()
@@ -166,36 +195,45 @@ def _exam(result: dict[str, Any]) -> str:
     )
 
 
-def _video(paths: SweepPaths, result: dict[str, Any]) -> str:
+def _videos(paths: SweepPaths, result: dict[str, Any]) -> str:
     if not result.get("video"):
         why = result.get("no_video")
         return f'<h2>The video</h2><p class="soft">There is none: {escape(why)}</p>' if why else ""
-    path = paths.folder / result["video"]
-    source = escape(result["video"])
-    with contextlib.suppress(OSError):
-        if path.stat().st_size <= LARGEST_VIDEO:
-            source = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
-    who = title(result["winner"]["trial"])
+    films = {title(result["winner"]["trial"]): paths.best.video}
+    if result.get("baseline_video"):
+        films[title(BASELINE)] = paths.best.baseline_video
+    heading = "The video" if len(films) == 1 else "The videos"
+    shown = "".join(_film(who, film, paths) for who, film in films.items())
     return (
-        f'<h2>The video</h2><figure><video controls muted loop playsinline src="{source}"></video>'
-        f"<figcaption>{escape(who)}, told to walk forward, to turn, to go sideways and backward; what it "
-        "was told and what it does stands in the picture.</figcaption></figure>"
+        f'<h2>{heading}</h2><div class="films">{shown}</div><p class="soft">Told to walk forward, to turn, to go '
+        "sideways and backward; what the robot was told and what it does stands in the picture.</p>"
+    )
+
+
+def _film(who: str, film: Path, paths: SweepPaths) -> str:
+    source = escape(str(film.relative_to(paths.folder)))
+    with contextlib.suppress(OSError):
+        if film.stat().st_size <= LARGEST_VIDEO:
+            source = f"data:video/mp4;base64,{base64.b64encode(film.read_bytes()).decode()}"
+    return (
+        f'<figure><video controls muted loop playsinline src="{source}"></video>'
+        f"<figcaption>{escape(who)}</figcaption></figure>"
     )
 
 
 def _chart(chart: Chart) -> str:
-    given = chart.figure.layout
+    given: Any = chart.figure.layout
     chart.figure.update_layout(
         template="none",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", **given.legend.to_plotly_json()},
         margin={"l": 60, "r": 20, "t": 40, "b": 50, **given.margin.to_plotly_json()},
     )
     content = str(chart.figure.to_json()).replace("<", "\\u003c")
-    height = given.height or 420
+    size = f"height:{given.height or 420}px; min-width:{chart.narrowest}px"
     return (
-        f"<h2>{escape(chart.heading)}</h2><figure>"
-        f'<div class="chart" style="height:{height}px" role="img" aria-label="{escape(chart.words)}">'
-        f'<script type="application/json">{content}</script><div style="height:100%"></div></div>'
+        f'<h2>{escape(chart.heading)}</h2><figure><div class="wide">'
+        f'<div class="chart" style="{size}" role="img" aria-label="{escape(chart.words)}">'
+        f'<script type="application/json">{content}</script><div style="height:100%"></div></div></div>'
         f"<figcaption>{escape(chart.words)}</figcaption></figure>"
     )
 
@@ -204,27 +242,19 @@ def _trials(sweep: Status) -> str:
     if not sweep.records:
         return ""
     names = list(sweep.spec.space)
-    sign = -1 if sweep.spec.early_stopping.mode == "max" else 1
-    ranked = sorted(
-        sweep.records,
-        key=lambda record: (
-            record.progress.score is None,
-            record.state != "completed",
-            sign * (record.progress.score or 0.0),
-        ),
-    )
+    best_first = ranked(sweep.records, sweep.spec.early_stopping.mode)
     unit = sweep.spec.budget.unit
     head = "".join(f"<th>{escape(each)}</th>" for each in ("trial", "state", "score", unit, *names, "why"))
-    rows = "".join(f"<tr>{_row(record, names, unit)}</tr>" for record in ranked)
+    rows = "".join(f"<tr>{_row(record, names, unit)}</tr>" for record in best_first)
     return (
-        f"<h2>All trials</h2><details><summary>{len(ranked)} trials, the best first</summary>"
+        f"<h2>All trials</h2><details><summary>{len(best_first)} trials, the best first</summary>"
         f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div></details>'
     )
 
 
 def _row(record: TrialRecord, names: list[str], unit: str) -> str:
     drawn = [value(record.parameters[name]) if name in record.parameters else "" for name in names]
-    cells = [record.trial, record.state, number(record.progress.score), f"{record.progress.used(unit):g}", *drawn]
+    cells = [record.trial, record.state, number(record.progress.score), amount(record.progress.used(unit)), *drawn]
     return "".join(f"<td>{escape(cell)}</td>" for cell in (*cells, record.why))
 
 
@@ -232,21 +262,24 @@ def _failures(sweep: Status, paths: SweepPaths) -> str:
     broken = [record for record in sweep.records if record.state in BROKEN]
     if not broken:
         return ""
-    told = "".join(
-        f"<p>{escape(title(record.trial))} {record.state}: {escape(record.why)}</p>"
-        f"<pre>{escape(shown(paths.trial(record.trial).worker_log))}\n{escape(train_command(sweep.spec, record))}</pre>"
-        for record in broken[:MOST_FAILURES]
-    )
+    told = "".join(_failure(sweep, paths, record) for record in broken[:MOST_FAILURES])
     more = f"<p>and {len(broken) - MOST_FAILURES} more.</p>" if len(broken) > MOST_FAILURES else ""
     return f"<h2>What broke</h2>{told}{more}"
+
+
+def _failure(sweep: Status, paths: SweepPaths, record: TrialRecord) -> str:
+    log = paths.trial(record.trial).worker_log
+    where = f" Its log: {shown(log)}. To repeat it:" if log.exists() else ""
+    told = f"{title(record.trial)} {record.state}: {record.why}.{where}"
+    return f"<p>{escape(told)}</p><pre>{escape(train_command(sweep.spec, record))}</pre>"
 
 
 def _commands(sweep: Status, paths: SweepPaths) -> str:
     folder = paths.folder
     commands = {"Go on, or with more trials (--trials)": resume_command(folder)}
     if (sweep.result or {}).get("winner"):
-        commands["Play the winner"] = f"python -m go1_sweep play --checkpoint {shown(paths.best.checkpoint)}"
+        commands["Play the winner"] = play_command(paths.best.checkpoint)
     if any(record.progress.score is not None for record in sweep.records):
         commands["Export the best policy again"] = export_command(folder)
     told = "".join(f"<p>{escape(what)}</p><pre>{escape(command)}</pre>" for what, command in commands.items())
-    return f"<h2>Commands</h2>{told}"
+    return f'<h2>Commands</h2><p class="soft">In {escape(str(Path.cwd()))}; so are all paths above.</p>{told}'

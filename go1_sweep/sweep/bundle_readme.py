@@ -59,7 +59,7 @@ def write(paths: PolicyPaths, outcome: Outcome) -> None:
     description = json.loads(paths.description.read_text(encoding="utf-8"))
     columns = [figures_of(each.summary()) for each in (winner, *([beside] if beside else []))]
     rows = [" | ".join([f"| {row[0][0]}", *(figure for _, figure in row)]) + " |" for row in zip(*columns, strict=True)]
-    has_video = paths.video.exists()
+    films = {paths.video: "the policy, walking by command", paths.baseline_video: "the baseline's, told the same"}
     text = TEXT.format(
         origin=_origin(description),
         episodes=winner.num_episodes,
@@ -70,8 +70,8 @@ def write(paths: PolicyPaths, outcome: Outcome) -> None:
         max_length=winner.max_length,
         step_seconds=winner.step_seconds,
         task_id=winner.task_id,
-        video="" if has_video else f"\nThere is no video: {outcome.no_video}.",
-        video_row="| `video.mp4` | the policy, walking by command |\n" if has_video else "",
+        video="" if paths.video.exists() else f"\nThere is no video: {outcome.no_video}.",
+        video_row="".join(f"| `{path.name}` | {what} |\n" for path, what in films.items() if path.exists()),
         input=description["input"],
         output=description["output"],
         observation_size=sum(term["size"] for term in description["observations"]),

@@ -119,7 +119,8 @@ def run(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> Outcom
         judged = exam.sit("judgement", [best] if rival is None else [best, rival], stage.seeds.judging)
         if best not in judged:
             raise UserError(f"{_title(candidates[best])} was selected, and could not be judged")
-        no_video = _film_and_export(stage, players, candidates[best], terminal)
+        beside = candidates[rival] if rival in judged else None
+        no_video = _film_and_export(stage, players, candidates[best], beside, terminal)
     winner, baseline = judged[best], judged.get(rival) if rival is not None else None
     if winner.trial == BASELINE and (selected or stage.is_of_run):
         baseline = winner
@@ -212,22 +213,30 @@ def _picked(candidates: list[Candidate], selected: dict[int, Evaluation]) -> tup
     return best, best_of(baseline) if baseline and candidates[best].trial != BASELINE else None
 
 
-def _film_and_export(stage: Stage, players: Players, winner: Candidate, terminal: Terminal) -> str:
-    """Write the winner's files; why there is no video, if so."""
+def _film_and_export(
+    stage: Stage, players: Players, winner: Candidate, beside: Candidate | None, terminal: Terminal
+) -> str:
+    """Write the winner's files, and film who is shown beside it; why there is no video of the winner, if so."""
     jobs: list[protocol.Job] = [protocol.Export(winner.policy, str(stage.folder.folder), winner.origin)]
     no_video = "none was asked for"
-    stage.folder.video.unlink(missing_ok=True)  # another winner's, where the sweep was resumed
-    if video := stage.spec.video:
-        path = str(stage.folder.video)
-        jobs.append(protocol.Film(winner.policy, stage.seeds.judging[0], video.length, video.interval, path))
-    terminal.note(f"Exporting{' and filming' if video else ''} {_title(winner)}")
+    films = {stage.folder.video: winner, stage.folder.baseline_video: beside}
+    for path, candidate in films.items():
+        path.unlink(missing_ok=True)  # another one's, where the sweep was resumed
+        if (video := stage.spec.video) and candidate:
+            seed = stage.seeds.judging[0]
+            jobs.append(protocol.Film(candidate.policy, seed, video.length, video.interval, str(path)))
+    terminal.note(f"Exporting{' and filming' if stage.spec.video else ''} {_title(winner)}")
     for place, answer in players.play(jobs):
-        if isinstance(jobs[place], protocol.Film):
-            no_video = answer.why if isinstance(answer, protocol.Refused) else ""
-        elif isinstance(answer, protocol.Refused):
-            raise UserError(f"{_title(winner)} cannot be exported: {answer.why}")
-    if no_video and video:
-        terminal.note(f"no video: {no_video}")
+        why = answer.why if isinstance(answer, protocol.Refused) else ""
+        match jobs[place]:
+            case protocol.Film(video=film):
+                if why:
+                    terminal.note(f"no {Path(film).name}: {why}")
+                if Path(film) == stage.folder.video:
+                    no_video = why
+            case _:
+                if why:
+                    raise UserError(f"{_title(winner)} cannot be exported: {why}")
     return no_video
 
 

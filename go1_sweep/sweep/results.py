@@ -103,6 +103,7 @@ def write_result(
         "retrained": [each.summary() for each in outcome.retrained] if outcome else [],
         "video": shown_in(paths, paths.best.video) if outcome and not outcome.no_video else None,
         "no_video": outcome.no_video if outcome else "",
+        "baseline_video": shown_in(paths, film) if outcome and (film := paths.best.baseline_video).exists() else None,
         **insight,
         "states": dict(collections.Counter(record.state for record in records)),
         "seconds": {

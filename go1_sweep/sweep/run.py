@@ -14,10 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from go1_sweep import interrupts, lock, protocol
 from go1_sweep.columns import column
-from go1_sweep.errors import Interrupted, NoTrialSucceeded, UserError
+from go1_sweep.errors import Interrupted, NoTrialSucceeded, UserError, one_line
 from go1_sweep.finalists import Retrained, candidates_of, retrained
 from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.report import page as report
+from go1_sweep.report.refresh import refreshed
 from go1_sweep.spec import Spec
 from go1_sweep.sweep import final, results, resume
 from go1_sweep.sweep.local_ray import Slots, local_ray, slots_for, worker_for
@@ -74,7 +75,8 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
                 if before:
                     results.reopen(paths, spec)
                 results.write_environment(paths, preflight)
-                ended = _run(spec, paths, slots, preflight.versions, terminal, scratch)
+                with refreshed(paths.folder):
+                    ended = _run(spec, paths, slots, preflight.versions, terminal, scratch)
         except BlockingIOError:
             raise resume.runs_already(paths) from None
         except OSError as error:
@@ -88,11 +90,12 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
 
 
 def _report(paths: SweepPaths, terminal: Terminal) -> None:
-    """Write the page; a sweep does not fail for want of room for what can be made again."""
+    """Write the page; a sweep does not fail for want of what can be made again."""
     try:
         terminal.note(f"All of it on one page: {shown(report.write(paths.folder))}")
-    except OSError as error:
-        terminal.note(f"no {paths.report.name}: {error.strerror or error}; later: {report_command(paths.folder)}")
+    except Exception as error:
+        why = getattr(error, "strerror", None) or one_line(error)
+        terminal.note(f"no {paths.report.name}: {why}; later: {report_command(paths.folder)}")
 
 
 def _run(
