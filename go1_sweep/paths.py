@@ -32,6 +32,11 @@ class TrialPaths:
         return self.folder / "logs.csv"
 
     @property
+    def hparams(self) -> Path:
+        """Parameters, score and state for TensorBoard, written by the driver; sorts behind the worker's events."""
+        return self.folder / "events.out.tfevents.hparams"
+
+    @property
     def progress(self) -> Path:
         """What was reported to the sweep, one JSON object per PPO iteration."""
         return self.folder / "progress.jsonl"
@@ -204,6 +209,11 @@ class SweepPaths:
     def result(self) -> Path:
         """The winner and the sums of the sweep."""
         return self.folder / "result.json"
+
+    @property
+    def winner_events(self) -> Path:
+        """The film of the winner for TensorBoard."""
+        return self.folder / "events.out.tfevents.winner"
 
     @property
     def report(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import sqlite3
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,8 @@ import optuna
 import pytest
 import yaml
 from conftest import by_trial
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
 
 from go1_sweep import finalists, spec, trials_table
 from go1_sweep.errors import UserError
@@ -63,9 +66,9 @@ def make(tmp_path):
         }
         file.write_text(yaml.safe_dump(content))
         paths = SweepPaths(tmp_path / "out")
-        paths.folder.mkdir(exist_ok=True)
         if not resumed:
-            paths.study.unlink(missing_ok=True)
+            shutil.rmtree(paths.folder, ignore_errors=True)
+            paths.folder.mkdir()
         heard = Heard()
         return Trials(spec.load(file), paths, heard), paths, heard
 
@@ -121,6 +124,40 @@ def test_optuna_hears_of_each_state_what_the_table_says(make):
     assert rows[weak]["iterations"] == "3"
     assert trials_table.best(trials.records.values(), "max") is trials.records[best]
     assert (heard.events[0], heard.events[-1]) == (("early_stopped", weak), ("completed", baseline))
+
+
+def test_tensorboard_shows_a_trial_from_its_end_on_and_one_that_goes_on_not_before_its_next(make):
+    def shown() -> dict[str, str]:
+        found = {}
+        for file in paths.trials.glob("*/events.*"):
+            events = EventAccumulator(str(file)).Reload()
+            content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+            values = metadata.parse_session_start_info_plugin_data(content).hparams
+            found[file.parent.name] = values["State"].string_value
+        return found
+
+    trials, paths, _ = make()
+    trials.draw()
+    first, second = (trials.draw().trial for _ in range(2))
+    assert shown() == {}
+    trials.ended(first, result("completed", at(12, 4.0)))
+    assert shown() == {first: "completed"}
+    trials.abandon("Ctrl-C")
+    assert shown() == {BASELINE: "interrupted", first: "completed", second: "interrupted"}
+    trials, paths, _ = make(resumed=True)
+    assert [trials.draw().trial for _ in range(2)] == [BASELINE, second]
+    assert shown() == {first: "completed"}
+    trials.ended(second, result("failed", at(3, None)))
+    assert shown() == {first: "completed", second: "failed"}
+
+
+def test_no_trial_waits_for_tensorboard(make):
+    trials, paths, _ = make()
+    in_the_way = paths.trial(trials.draw().trial).hparams
+    in_the_way.mkdir(parents=True)
+    trials.ended(BASELINE, result("completed", at(12, 4.0)))
+    assert by_trial(paths)[BASELINE]["state"] == "completed"
+    assert list(in_the_way.parent.iterdir()) == [in_the_way]
 
 
 def test_the_baseline_is_drawn_first_is_never_stopped_and_is_no_rival_at_a_rung(make):
@@ -367,7 +404,6 @@ def test_a_study_that_is_not_what_it_was_is_refused_in_a_sentence(make, damage, 
     for _ in range(2):
         trial = trials.draw().trial
         trials.ended(trial, result("completed", at(12, 1.0)))
-        paths.trial(trial).folder.mkdir(parents=True)
     with contextlib.closing(sqlite3.connect(paths.study)) as study:
         study.execute(damage)
         study.commit()

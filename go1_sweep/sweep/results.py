@@ -46,6 +46,7 @@ def reopen(paths: SweepPaths, spec: Spec) -> None:
     """Let a sweep go on in its folder: its result is out of date, and the spec may have changed."""
     drop_leftovers(paths.folder)
     paths.result.unlink(missing_ok=True)  # first: it would be that of the new spec
+    paths.winner_events.unlink(missing_ok=True)
     write_atomically(paths.spec, spec.to_yaml())
 
 

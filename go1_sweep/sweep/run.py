@@ -20,7 +20,7 @@ from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.report import page as report
 from go1_sweep.report.refresh import refreshed
 from go1_sweep.spec import Spec
-from go1_sweep.sweep import final, results, resume
+from go1_sweep.sweep import final, results, resume, tensorboard
 from go1_sweep.sweep.local_ray import Slots, local_ray, slots_for, worker_for
 from go1_sweep.sweep.mps import mps
 from go1_sweep.sweep.preflight import asking, with_simulator
@@ -129,8 +129,22 @@ def _run(
     now = time.monotonic()
     seconds = {"wall": now - began, "final": now - trained}
     result = results.write_result(paths, spec, records, outcome, phase, str(ended or ""), seconds, trials.insight())
+    filmed = trials.records[outcome.winner.trial] if outcome and not outcome.no_video else None
+    _show_in_tensorboard(spec, paths, records, filmed, terminal)
     terminal.result(paths, result, outcome)
     return ended
+
+
+def _show_in_tensorboard(
+    spec: Spec, paths: SweepPaths, records: list[TrialRecord], filmed: TrialRecord | None, terminal: Terminal
+) -> None:
+    """What is not there yet; a sweep does not fail for it."""
+    try:
+        tensorboard.write_missing(spec, paths, records)
+        if filmed:
+            tensorboard.write_winner(paths, filmed)
+    except Exception as error:  # whatever a decoder raises
+        terminal.note(f"not all of it in TensorBoard: {one_line(error)}")
 
 
 def _run_trials(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal, scratch: str) -> Trials:

@@ -6,6 +6,7 @@ ASHA, to Optuna, to ``trials.csv`` and to the terminal.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -20,6 +21,7 @@ from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths, shown
 from go1_sweep.patience import POLL_SECONDS, patiently
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
+from go1_sweep.sweep import tensorboard
 from go1_sweep.sweep.early_stopping import Asha
 from go1_sweep.sweep.search import Search, training_seed
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
@@ -276,6 +278,7 @@ class Trials(Trainings):
         if self._waiting:
             record = self._waiting.pop(0)
             record.state, record.why = "running", ""
+            self.paths.trial(record.trial).hparams.unlink(missing_ok=True)
             return record
         baseline = self._spec.baseline
         if baseline is not None and BASELINE not in self.records:
@@ -287,6 +290,8 @@ class Trials(Trainings):
 
     def _tell(self, record: TrialRecord) -> None:
         self._search.tell(record)
+        with contextlib.suppress(Exception):  # no trial waits for it; at the sweep's end what is missing is written
+            tensorboard.write_trial(self._spec, self.paths, record)
 
 
 class Retrainings(Trainings):
