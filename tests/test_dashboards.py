@@ -26,7 +26,7 @@ from PIL import Image
 from go1_sweep import spec, trials_table
 from go1_sweep.paths import BASELINE, SweepPaths
 from go1_sweep.protocol import Progress
-from go1_sweep.sweep import run, tensorboard
+from go1_sweep.sweep import results, run, tensorboard
 from go1_sweep.terminal import Terminal
 from go1_sweep.trials_table import TrialRecord
 from go1_sweep.wording import title
@@ -202,6 +202,13 @@ def test_a_sweep_does_not_fail_for_what_tensorboard_would_show(ended, tmp_path, 
     assert capsys.readouterr().out == ""
     assert paths.trial("0000").hparams.exists() and paths.winner_events.exists()
     assert not list(paths.folder.rglob(".*"))
+
+
+def test_the_film_of_an_earlier_winner_is_gone_when_the_sweep_goes_on(ended, tmp_path):
+    paths = SweepPaths(tmp_path)
+    shutil.copyfile(ended.winner_events, paths.winner_events)
+    results.reopen(paths, spec.load(ended.spec))
+    assert not paths.winner_events.exists()
 
 
 def test_all_values_that_a_parameter_may_have_are_in_its_domain():
