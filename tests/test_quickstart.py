@@ -14,6 +14,7 @@ import optuna
 import pytest
 import torch
 import yaml
+from browser import PLAYED, SOFTWARE, needs_browser, opened
 from conftest import by_trial, logs, start
 
 from go1_sweep import checkpoint, exam, timeline
@@ -50,6 +51,19 @@ def test_the_report_tells_how_the_sweep_ended(quickstart):
     assert f"<h2>The winner: {title(result['winner']['trial'])}</h2>" in page
     assert f"{result['winner']['exam']['overall']['score']:.3f} (" in page
     assert 'src="data:video/mp4;base64,' in page or result["no_video"] in page
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_report_works_in_a_browser_and_its_videos_play(quickstart, width):
+    paths, _ = quickstart
+    result = json.loads(paths.result.read_text())
+    with opened(paths.report, width) as browser:
+        drawn = browser.drawn()
+        assert len(drawn) >= 4 and all(drawn)
+        played = browser.page.evaluate(PLAYED)
+        assert len(played) == bool(result["video"]) + bool(result["baseline_video"]) and all(played)
+        assert (browser.asked, [text for text in browser.said if SOFTWARE not in text]) == ([], [])
 
 
 def test_optuna_db_says_of_each_trial_what_trials_csv_says(quickstart):

@@ -8,7 +8,6 @@ import html.parser
 import itertools
 import json
 import re
-import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from browser import SOFTWARE, needs_browser, opened
 from conftest import SMALL, wait_for
 
 from go1_sweep import cli, lock, timeline, trials_table
@@ -26,7 +26,6 @@ from go1_sweep.report import refresh
 from go1_sweep.timeline import Stint
 from go1_sweep.trials_table import TrialRecord
 
-CHROMIUM = shutil.which("chromium")
 SPACE = {
     "schedule": {"choice": ["adaptive", "fixed"]},
     "learning_rate": {"log_uniform": [1e-4, 1e-2], "when": {"schedule": "fixed"}},
@@ -342,20 +341,25 @@ def test_a_folder_that_is_no_sweep_is_refused(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian package chromium)")
+@needs_browser
 @pytest.mark.parametrize("width", [390, 1440])
 def test_a_browser_draws_every_chart_complains_of_nothing_and_asks_nobody(tmp_path, capsys, width):
     paths = a_sweep(tmp_path, ["completed", "early_stopped"] * 6, is_judged=True)
     page = reported(paths, capsys)
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--enable-logging=stderr"]
-    flags += [f"--window-size={width},900", "--virtual-time-budget=20000", f"--user-data-dir={tmp_path / 'browser'}"]
-    done = subprocess.run(
-        [str(CHROMIUM), *flags, "--dump-dom", f"file://{paths.report}"], capture_output=True, text=True, timeout=120
-    )
-    drawn = done.stdout.count('class="plot-container')
-    assert drawn == page.tags["figure"] - 1 == 6, "all figures but the video are charts"
-    assert len(re.findall(r'class="main-svg"', done.stdout)) >= drawn
-    said = [
-        line for line in done.stderr.splitlines() if "CONSOLE" in line and "GPU stall due to ReadPixels" not in line
-    ]
-    assert said == []
+    with opened(paths.report, width) as browser:
+        drawn = browser.drawn()
+        assert len(drawn) == page.tags["figure"] - 1 == 6, "all figures but the video are charts"
+        assert all(drawn)
+        assert browser.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert (browser.asked, [text for text in browser.said if SOFTWARE not in text]) == ([], [])
+
+
+@needs_browser
+def test_all_trials_are_on_paper(tmp_path, capsys):
+    paths = a_sweep(tmp_path, ["completed"] * 3)
+    reported(paths, capsys)
+    with opened(paths.report, 800) as browser:
+        row = browser.page.locator("td", has_text="0002")
+        assert not row.is_visible()
+        browser.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert row.is_visible()
