@@ -52,14 +52,17 @@ h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.2rem; margin: 40px 0 8px;
 .verdict.gain { border-color: #2e9e5b; }
 .soft, figcaption { color: var(--soft); font-size: .9rem; }
 figure { margin: 0; } video { width: 100%; background: #000; border-radius: 6px; }
-.films { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 16px; max-width: 1080px; }
+.films div { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 16px; max-width: 1080px; }
 .films figure { max-width: 640px; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
 pre { background: var(--card); padding: 10px 12px; overflow-x: auto; font-size: .85rem; margin: 6px 0; }
 .chart { width: 100%; }
-@media print { body { max-width: none; } .chart, table, video { break-inside: avoid; } video { display: none; } }
+@media print {
+  body { max-width: none; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } .wide { overflow: visible; }
+  .films { display: none; } table { font-size: .7rem; } th, td { white-space: normal; padding-right: 6px; }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; } }
 """
 
 DRAW = """
@@ -205,8 +208,8 @@ def _videos(paths: SweepPaths, result: dict[str, Any]) -> str:
     heading = "The video" if len(films) == 1 else "The videos"
     shown = "".join(_film(who, film, paths) for who, film in films.items())
     return (
-        f'<h2>{heading}</h2><div class="films">{shown}</div><p class="soft">Told to walk forward, to turn, to go '
-        "sideways and backward; what the robot was told and what it does stands in the picture.</p>"
+        f'<section class="films"><h2>{heading}</h2><div>{shown}</div><p class="soft">Told to walk forward, to turn, to '
+        "go sideways and backward; what the robot was told and what it does stands in the picture.</p></section>"
     )
 
 
