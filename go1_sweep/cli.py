@@ -50,11 +50,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     run = commands.add_parser("run", help="run a sweep", allow_abbrev=False)
     _add_spec(run)
     run.add_argument("--dry-run", action="store_true", help="check everything, say what it may cost, start nothing")
+    _add_address(run)
     run.set_defaults(command=_run)
 
     resume = commands.add_parser("resume", help="go on with a sweep that was ended", allow_abbrev=False)
     resume.add_argument("folder", metavar="SWEEP_DIR", type=Path, help="the sweep's folder, e.g. runs/rough")
     resume.add_argument("--trials", type=_count, help="in all (default: as many as before)")
+    _add_address(resume)
     _add_set(resume)
     resume.set_defaults(command=_resume)
 
@@ -164,6 +166,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--address", help="HOST:PORT of a Ray cluster, or auto: the one here (default: this machine)")
+
+
 def _add_interpreter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--python", help="the interpreter that has the simulator, or isaaclab.sh (default: this one)")
     parser.add_argument("--physics", choices=("auto", "physx", "newton"), help="of Isaac Lab (default: auto)")
@@ -227,7 +233,7 @@ def _run(options: argparse.Namespace) -> None:
     from go1_sweep.sweep.run import run
     from go1_sweep.terminal import Terminal
 
-    run(spec, Terminal(), dry_run=options.dry_run)
+    run(spec, Terminal(), dry_run=options.dry_run, address=options.address)
 
 
 def _resume(options: argparse.Namespace) -> None:
@@ -235,7 +241,8 @@ def _resume(options: argparse.Namespace) -> None:
     from go1_sweep.sweep.run import run
     from go1_sweep.terminal import Terminal
 
-    run(spec_of(options.folder, options.trials, options.overrides), Terminal())
+    spec = spec_of(options.folder, options.trials, options.overrides)
+    run(spec, Terminal(), address=options.address)
 
 
 def _stop(options: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from go1_sweep.finalists import Candidate, Retrained, Seeds
 from go1_sweep.paths import BASELINE, PolicyPaths
 from go1_sweep.spec import FinalSpec
 from go1_sweep.sweep import final
-from go1_sweep.sweep.local_ray import Slots
+from go1_sweep.sweep.slots import Slots
 from go1_sweep.terminal import Terminal
 from go1_sweep.worker.process import WorkerSpec
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from go1_sweep import spec
 from go1_sweep.spec import ResourcesSpec
-from go1_sweep.sweep.local_ray import Slots, slots_for
+from go1_sweep.sweep.slots import Slots, slots_for
 from go1_sweep.terminal import Plan, Terminal
 
 
@@ -27,7 +27,7 @@ from go1_sweep.terminal import Plan, Terminal
     ],
 )
 def test_as_many_as_fit_on_two_gpus_and_sixteen_cpus(monkeypatch, wanted, slots):
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 2.0, "CPU": 16.0})
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"GPU": 2.0, "CPU": 16.0}}])
     assert slots_for(ResourcesSpec(**wanted)) == slots
 
 

@@ -14,7 +14,8 @@ from go1_sweep.finalists import Candidate, Seeds
 from go1_sweep.paths import PolicyPaths, SweepPaths, TrialPaths, shown
 from go1_sweep.spec import FinalSpec, ResourcesSpec, SimulatorSpec, Spec, simulator_spec
 from go1_sweep.sweep import final
-from go1_sweep.sweep.local_ray import local_ray, slots_for, worker_for
+from go1_sweep.sweep.local_ray import local_ray
+from go1_sweep.sweep.slots import slots_for, worker_for
 from go1_sweep.terminal import Terminal
 from go1_sweep.worker.lookup import find_simulator
 

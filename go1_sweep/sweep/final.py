@@ -16,8 +16,8 @@ from go1_sweep.spec import FinalSpec, Spec
 from go1_sweep.spec_rules import FEWEST
 from go1_sweep.sweep import bundle_readme
 from go1_sweep.sweep.examination import Examination
-from go1_sweep.sweep.local_ray import Slots, worker_for
 from go1_sweep.sweep.players import Players
+from go1_sweep.sweep.slots import Slots, worker_for
 from go1_sweep.terminal import Terminal
 from go1_sweep.trials_table import TrialRecord
 from go1_sweep.verdict import Verdict, of_parameters, of_policies

@@ -1,4 +1,4 @@
-"""A Ray of our own on this machine, and how many trials or players it can hold at once."""
+"""A Ray of our own on this machine."""
 
 from __future__ import annotations
 
@@ -8,28 +8,15 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import ray
 
-from go1_sweep.errors import BadInput, UserError, one_line
-from go1_sweep.spec import ResourcesSpec, SimulatorSpec
-from go1_sweep.spec_values import trials_to_a_gpu
-from go1_sweep.sweep.ray_watch import Watch, kill_all
-from go1_sweep.worker.process import WorkerSpec
+from go1_sweep.errors import UserError, one_line
+from go1_sweep.sweep.ray_watch import OWN_RAY, Watch, kill_all
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 """A sweep puts next to nothing into Ray's object store; the default takes 30% of the memory."""
-
-
-@dataclass(frozen=True)
-class Slots:
-    """What a trial (or a player of policies) holds, and how many run side by side."""
-
-    count: int
-    gpus: float
-    cpus: int
 
 
 @contextlib.contextmanager
@@ -60,7 +47,7 @@ def local_ray(scratch: str, then: str, variables: Mapping[str, str] | None = Non
             log_to_driver=False,
             logging_level=logging.CRITICAL,
             object_store_memory=OBJECT_STORE_BYTES,
-            runtime_env={"env_vars": {**(variables or {}), "TMPDIR": scratch}},
+            runtime_env={"env_vars": {**(variables or {}), "TMPDIR": scratch, OWN_RAY: str(token)}},
         )
     except BaseException as error:
         kill_all(token)
@@ -87,38 +74,3 @@ def local_ray(scratch: str, then: str, variables: Mapping[str, str] | None = Non
             kill_all(token)
     if watch.dead:
         raise UserError(watch.problem())
-
-
-def slots_for(wanted: ResourcesSpec) -> Slots:
-    """How many fit, by what the machine has.
-
-    Raises:
-        BadInput: not even one fits.
-    """
-    total = ray.cluster_resources()
-    have_gpus, have_cpus = int(total.get("GPU", 0)), int(total.get("CPU", 0))
-    gpus = (1 if have_gpus else 0) if wanted.gpus == "auto" else wanted.gpus
-    if gpus > have_gpus:
-        raise BadInput(
-            f"resources.gpus: each trial wants {gpus:g} GPU, and none was found on this machine; "
-            "set it to 0 to train on the CPU (--set resources.gpus=0)"
-        )
-    if wanted.cpus > have_cpus:
-        raise BadInput(f"resources.cpus: each trial wants {wanted.cpus} CPUs, and this machine has {have_cpus}")
-    fit = min(have_cpus // wanted.cpus, have_gpus * trials_to_a_gpu(gpus) if gpus else have_cpus)
-    return Slots(min(fit, wanted.concurrent or fit), gpus, wanted.cpus)
-
-
-def worker_for(simulator: str, settings: SimulatorSpec, resources: ResourcesSpec, slots: Slots) -> WorkerSpec:
-    """The worker that a slot holds."""
-    return WorkerSpec(
-        simulator=simulator,
-        python=settings.python,
-        device="cuda:0" if slots.gpus else "cpu",
-        threads=slots.cpus,
-        stall_timeout=resources.stall_timeout,
-        launch=settings.launch,
-        max_trials=settings.max_trials_per_worker,
-        kernel_cache=resources.kernel_cache and str(Path(resources.kernel_cache).expanduser().absolute()),
-        retries=resources.retries,
-    )

@@ -76,6 +76,11 @@ def mps(scratch: Path, python: str | None, warn: Callable[[str], None]) -> Itera
         _end(daemon)
 
 
+EACH_NODE_NEEDS_MPS = (
+    f"resources.gpus: trials share GPUs; start NVIDIA's MPS ({CONTROL} -d) on each node before Ray, or they take turns"
+)
+
+
 def _of_all_gpus() -> dict[str, str]:
     """Our environment; a daemon that sees some of the GPUs alone numbers them anew, and its clients fail."""
     return {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}

@@ -13,8 +13,8 @@ import ray
 from ray.exceptions import RayError
 
 from go1_sweep import protocol
-from go1_sweep.sweep.local_ray import Slots
 from go1_sweep.sweep.ray_watch import end_with_raylet
+from go1_sweep.sweep.slots import Slots
 from go1_sweep.worker.player import Player
 from go1_sweep.worker.process import WorkerSpec
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from go1_sweep.errors import UserError
 
+OWN_RAY = "GO1_SWEEP_RAY_TOKEN"
+"""A variable of the actors': the token's file of a Ray of ours; not set on somebody's cluster."""
 LOOK_SECONDS = 1.0
 """How often processes look after each other."""
 PATIENCE_SECONDS = 15.0
@@ -20,16 +22,17 @@ PATIENCE_SECONDS = 15.0
 
 
 def end_with_raylet() -> None:
-    """Let an actor's process end with the raylet that started it, and take the rest of Ray along.
+    """Let an actor's process end with the raylet that started it, and take the rest of a Ray of our own along.
 
     Ray would wait for the call that runs to return; its agents ask a dead gcs_server for a minute.
     """
-    raylet, token = os.getppid(), Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+    raylet, token = os.getppid(), os.environ.get(OWN_RAY)
 
     def watch() -> None:
         while os.getppid() == raylet:
             time.sleep(LOOK_SECONDS)
-        kill_all(token)
+        if token:
+            kill_all(Path(token))
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

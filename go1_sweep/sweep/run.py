@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
@@ -14,16 +17,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from go1_sweep import interrupts, lock, protocol
 from go1_sweep.columns import column
-from go1_sweep.errors import Interrupted, NoTrialSucceeded, UserError, one_line
+from go1_sweep.errors import BadInput, Interrupted, NoTrialSucceeded, UserError, one_line
 from go1_sweep.finalists import Retrained, candidates_of, retrained
 from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.report import page as report
 from go1_sweep.report.refresh import refreshed
 from go1_sweep.spec import Spec
 from go1_sweep.sweep import final, results, resume, tensorboard
-from go1_sweep.sweep.local_ray import Slots, local_ray, slots_for, worker_for
-from go1_sweep.sweep.mps import mps
-from go1_sweep.sweep.preflight import asking, with_simulator
+from go1_sweep.sweep.cluster import check_nodes, checked, joined
+from go1_sweep.sweep.local_ray import local_ray
+from go1_sweep.sweep.mps import EACH_NODE_NEEDS_MPS, mps
+from go1_sweep.sweep.preflight import Preflight, asking, with_simulator
+from go1_sweep.sweep.slots import Slots, counting, slots_for, worker_for
 from go1_sweep.sweep.trainable import TrialActor
 from go1_sweep.sweep.trials import Retrainings, Trainings, Trials
 from go1_sweep.sweep.tune_adapters import Trouble, TuneEvents, TuneScheduler, TuneSearcher
@@ -32,8 +37,14 @@ from go1_sweep.trials_table import INTERRUPTED, TrialRecord
 from go1_sweep.wording import export_command, report_command, resume_command, title
 
 
-def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
+def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str | None = None) -> None:
     """Run the sweep, or go on with it; returns when it has a winner, and that is judged, filmed and exported.
+
+    Args:
+        spec: of the sweep.
+        terminal: hears of each step.
+        dry_run: only check it, and say what it would take.
+        address: of a Ray cluster; ``None``: this machine alone.
 
     Raises:
         BadInput: nothing was started, and nothing is left behind.
@@ -42,16 +53,10 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
         UserError: the results could not be written, or no finalist could be played.
     """
     before = resume.earlier(spec)
-    spec = with_simulator(spec)
-    shares = spec.resources.shares_gpus and not dry_run
-    python = spec.of_simulator(spec.simulator).python
     with (
         tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
-        asking(spec) as answer,  # the simulator starts while Ray does
-        mps(Path(scratch), python, terminal.warn) if shares else contextlib.nullcontext({}) as variables,
-        local_ray(scratch, f"go on: {resume_command(spec.folder)}", variables),
+        _ray(spec, terminal, Path(scratch), address, is_for_trials=not dry_run) as (spec, preflight),
     ):
-        preflight = answer()
         slots = slots_for(spec.resources)
         resources = spec.resources.model_copy(update={"gpus": slots.gpus})
         spec = spec.model_copy(update={"resources": resources})
@@ -70,6 +75,13 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
             return
         if not before:
             paths = results.make_folder(spec)
+        if address:
+            try:
+                check_nodes(paths.folder, slots)
+            except BadInput:
+                if not before:  # nothing is left behind
+                    shutil.rmtree(paths.folder)
+                raise
         try:
             with lock.held(paths.lock, slots.count, resume.done_before(spec)):
                 if before:
@@ -87,6 +99,27 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False) -> None:
     _report(paths, terminal)  # says that the sweep is over, which it is when the lock is open
     if ended is not None:
         raise ended
+
+
+@contextlib.contextmanager
+def _ray(
+    spec: Spec, terminal: Terminal, scratch: Path, address: str | None, *, is_for_trials: bool
+) -> Iterator[tuple[Spec, Preflight]]:
+    """A Ray of our own, or the cluster at an address; with the simulator that is there, and what that says."""
+    if address:
+        with joined(address):
+            if spec.resources.shares_gpus:
+                terminal.warn(EACH_NODE_NEEDS_MPS)
+            yield checked(spec)
+        return
+    spec = with_simulator(spec)
+    shares, python = spec.resources.shares_gpus and is_for_trials, spec.of_simulator(spec.simulator).python
+    with (
+        asking(spec) as answer,  # the simulator starts while Ray does
+        mps(scratch, python, terminal.warn) if shares else contextlib.nullcontext({}) as variables,
+        local_ray(str(scratch), f"go on: {resume_command(spec.folder)}", variables),
+    ):
+        yield spec, answer()
 
 
 def _report(paths: SweepPaths, terminal: Terminal) -> None:
@@ -202,12 +235,12 @@ def _fit(spec: Spec, trainings: Trainings, slots: Slots, scratch: str) -> None:
 
     worker = worker_for(spec.simulator, spec.of_simulator(spec.simulator), spec.resources, slots)
     trouble = Trouble()
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2**16)  # the searcher says how many, and all start at once
     tune.Tuner(
         tune.with_resources(TrialActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
         tune_config=tune.TuneConfig(
             num_samples=-1,  # until the searcher says that it has no more
-            max_concurrent_trials=slots.count,  # of which Tune starts as many actors at once
-            search_alg=TuneSearcher(trainings, trouble, request, worker),
+            search_alg=TuneSearcher(trainings, trouble, request, worker, counting(spec.resources)),
             scheduler=TuneScheduler(trainings, trouble),
             reuse_actors=spec.resources.reuse_workers,
         ),

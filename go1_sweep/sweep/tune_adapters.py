@@ -67,21 +67,25 @@ class TuneSearcher(_Live, Searcher):
         trouble: Trouble,
         request: Callable[[TrialRecord], protocol.Train],
         worker: WorkerSpec,
+        slots: Callable[[], int],
     ) -> None:
         super().__init__()
         self._trials = trials
         self._trouble = trouble
         self._request = request
         self._worker = dataclasses.asdict(worker)
+        self._slots = slots
         self._ids: dict[str, str] = {}
+        self._with_a_slot: set[str] = set()
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's configuration; Tune asks when a slot is free, so that no draw is premature."""
+        """The next trial's configuration; none while no slot is free, so that no draw is premature."""
         return self._trouble.caught(lambda: self._suggest(trial_id), otherwise=Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The trial is over; an actor that died has no result to show for it."""
         ours = None if error or result is None else _unflattened(result)
+        self._with_a_slot.discard(trial_id)
         self._trouble.caught(lambda: self._trials.ended(self._ids[trial_id], ours), otherwise=None)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -96,8 +100,11 @@ class TuneSearcher(_Live, Searcher):
     def _suggest(self, trial_id: str) -> Any:
         if self._trials.is_exhausted:
             return Searcher.FINISHED
+        if len(self._with_a_slot) >= self._slots():
+            return None
         record = self._trials.draw()
         self._ids[trial_id] = record.trial
+        self._with_a_slot.add(trial_id)
         return {"train": dataclasses.asdict(self._request(record)), "worker": self._worker}
 
 

@@ -1,0 +1,176 @@
+"""A Ray cluster that is there already: joined as one of its drivers, and looked at before trials are sent to it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import secrets
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import AuthenticationError, GetTimeoutError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import go1_sweep
+from go1_sweep.errors import BadInput, one_line
+from go1_sweep.paths import shown
+from go1_sweep.spec import Spec
+from go1_sweep.sweep.preflight import Preflight, check, with_simulator
+from go1_sweep.sweep.slots import Slots
+
+TOKEN = (
+    "its token must be in ~/.ray/auth_token, RAY_AUTH_TOKEN or the file of RAY_AUTH_TOKEN_PATH; "
+    "a cluster that has none takes everybody, and us with RAY_AUTH_MODE=disabled"
+)
+NODE_SECONDS = 120.0
+"""So long a node may take to start a process of ours and to look at the storage."""
+LEAST_BYTES = 2**30
+"""Free space, below which a sweep is not begun."""
+
+
+@contextlib.contextmanager
+def joined(address: str) -> Iterator[None]:
+    """The cluster, until the context is left; what it ran for us ends then, however we end.
+
+    Args:
+        address: HOST:PORT of its head, or ``auto``: the one that runs on this machine.
+
+    Raises:
+        BadInput: there is none, or it does not take us.
+    """
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            _node_ip_address=_own_address(address),
+        )
+    except AuthenticationError:
+        raise BadInput(f"--address: the Ray cluster at {address} does not take us: {TOKEN}") from None
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise BadInput(f"--address: no Ray cluster takes us at {address}: {one_line(error)} ({TOKEN})") from None
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put in one of its own
+    for name in ("ray", "ray.tune"):  # they name things that are in none of our files; we say it ourselves
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _own_address(address: str) -> str | None:
+    """Ours, as the cluster's head sees it: without DNS or a way out of its network Ray would take 127.0.0.1."""
+    host, colon, port = address.rpartition(":")
+    with contextlib.suppress(OSError, ValueError, OverflowError), socket.socket(type=socket.SOCK_DGRAM) as ours:
+        if colon:
+            ours.connect((host, int(port)))
+            return ours.getsockname()[0]
+    return None
+
+
+def checked(spec: Spec) -> tuple[Spec, Preflight]:
+    """What the simulator says of a sweep file, on a node that trials may get: the driver's need not have it.
+
+    Raises:
+        BadInput: see ``preflight``.
+    """
+    wanted = spec.resources
+    gpus = wanted.gpus if wanted.gpus != "auto" else int(bool(ray.cluster_resources().get("GPU")))
+    look = ray.remote(num_cpus=wanted.cpus, num_gpus=gpus, max_retries=0)(_check)
+    try:
+        return ray.get(look.remote(spec))
+    except RayTaskError as error:
+        if isinstance(error.cause, BadInput):
+            raise BadInput(str(error.cause)) from None
+        raise
+
+
+def _check(spec: Spec) -> tuple[Spec, Preflight]:
+    found = with_simulator(spec)
+    return found, check(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """What a node says of itself.
+
+    Attributes:
+        versions: of Ray's and our package.
+        problem: with the storage; empty if there is none.
+        free: bytes there.
+    """
+
+    versions: dict[str, str]
+    problem: str
+    free: int
+
+
+def check_nodes(folder: Path, slots: Slots) -> None:
+    """Make sure that each node which trials may get has our version, and reads and writes the sweep's folder.
+
+    Args:
+        folder: that was just made.
+        slots: what a trial holds.
+
+    Raises:
+        BadInput: the first node that does not, and why.
+    """
+    word = secrets.token_hex(8)
+    ours = folder / f".{word}.tmp"
+    ours.write_text(word)
+    try:
+        asked = {}
+        for node in ray.nodes():
+            has = node["Resources"]
+            if node["Alive"] and has.get("CPU", 0) >= slots.cpus and has.get("GPU", 0) >= slots.gpus:
+                there: Any = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                look = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_look)
+                asked[node["NodeManagerHostname"], node["NodeManagerAddress"]] = look.remote(str(ours), word)
+        for (host, address), answer in asked.items():
+            who = f"node {host} ({address})"
+            try:
+                said: Any = ray.get(answer, timeout=NODE_SECONDS)
+            except GetTimeoutError:
+                raise BadInput(f"{who} gave no answer within {NODE_SECONDS:g} s") from None
+            except RayError as error:
+                raise BadInput(f"{who} does not run our package: {one_line(error)}") from None
+            _refuse(who, said, folder)
+    finally:
+        ours.unlink(missing_ok=True)
+
+
+def _refuse(who: str, node: Node, folder: Path) -> None:
+    for package, version in _versions().items():
+        if node.versions[package] != version:
+            raise BadInput(f"{who} has {package} {node.versions[package]}, and this machine has {version}")
+    if node.problem:
+        raise BadInput(f"storage: {who} {node.problem}; all nodes need {shown(folder.parent)} under that path")
+    if node.free < LEAST_BYTES:
+        raise BadInput(f"storage: {who} has {node.free / 1e9:.1f} GB left in {shown(folder.parent)}")
+
+
+def _versions() -> dict[str, str]:
+    return {"ray": ray.__version__, "go1_sweep": go1_sweep.__version__}
+
+
+def _look(file: str, word: str) -> Node:
+    """What a node sees of a file that the driver wrote."""
+    theirs = Path(file)
+    free, problem = 0, ""
+    try:
+        if theirs.read_text() != word:
+            problem = f"reads another {theirs} than the driver wrote"
+        beside = theirs.with_name(f".{secrets.token_hex(8)}.tmp")
+        beside.write_text(word)
+        beside.unlink()
+        free = shutil.disk_usage(theirs.parent).free
+    except OSError as error:
+        problem = f"cannot use {error.filename or theirs}: {error.strerror}"
+    return Node(_versions(), problem, free)

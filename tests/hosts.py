@@ -1,0 +1,150 @@
+"""Hosts of a cluster on this machine: network namespaces on a bridge, each with processes, mounts and a name.
+
+Needs root. What is private to a host: its address, its process numbers, its /tmp/ray and its home.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from conftest import MARK, Command, wait_for
+
+PORT = 6379
+NET = "10.77.0"
+ENTER = """
+hostname {name}
+mount --make-rprivate /
+mkdir -p /tmp/ray
+mount --bind {private}/ray /tmp/ray
+{hidden}
+exec {ray} start {arguments} --node-ip-address={address} --disable-usage-stats --block
+"""
+
+
+def why_not() -> str:
+    """Why there can be none here; empty if there can."""
+    if os.geteuid():
+        return "hosts in network namespaces need root"
+    if missing := [each for each in ("ip", "nsenter", "unshare") if shutil.which(each) is None]:
+        return f"hosts in network namespaces need {', '.join(missing)} (Debian packages iproute2, util-linux)"
+    name = f"g{secrets.token_hex(3)}"
+    for command in (["ip", "netns", "add", name], ["ip", "netns", "del", name]):
+        if subprocess.run(command, capture_output=True).returncode:
+            return "network namespaces are not allowed here"
+    return ""
+
+
+@dataclass
+class Host:
+    """A host; ``process`` holds all of it."""
+
+    name: str
+    address: str
+    process: subprocess.Popen[bytes]
+
+    def cut_power(self) -> None:
+        """End all processes of it, at once."""
+        subprocess.run(["pkill", "-KILL", "-P", str(self.process.pid)], check=True)
+        self.process.wait()
+
+    def plug(self, state: str) -> None:
+        """``up`` or ``down``: its link."""
+        _ip("link", "set", self.name, state)
+
+
+@dataclass
+class Hosts:
+    """Hosts of one cluster, the first of which is its head."""
+
+    folder: Path
+    token: str = field(default_factory=lambda: secrets.token_hex(32))
+    bridge: str = field(default_factory=lambda: f"g{secrets.token_hex(3)}")
+    all: list[Host] = field(default_factory=list)
+
+    def add(self, cpus: int, *, hides: Path | None = None) -> Host:
+        """Another host, with an empty folder in the place of one that it does not share."""
+        number = len(self.all) + 1
+        name, address = f"{self.bridge}h{number}", f"{NET}.{number + 1}"
+        _ip("netns", "add", name)
+        _ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
+        _ip("link", "set", name, "master", self.bridge, "up")
+        for change in (f"addr add {address}/24 dev eth0", "link set eth0 up", "link set lo up"):
+            _ip("-n", name, *change.split())
+        private = self.folder / name
+        (private / "ray").mkdir(parents=True)
+        (private / "empty").mkdir()
+        joins = f"--head --port={PORT} --include-dashboard=false"
+        if self.all:
+            joins = f"--address={self.all[0].address}:{PORT}"
+        script = ENTER.format(
+            name=name,
+            private=private,
+            hidden=f"mount --bind {private}/empty {hides}" if hides else "",
+            ray=Path(sys.executable).with_name("ray"),
+            arguments=f"--num-cpus={cpus} {joins}",
+            address=address,
+        )
+        enter = ["nsenter", f"--net=/run/netns/{name}", "unshare", "--pid", "--fork", "--kill-child"]
+        enter += ["--mount", "--mount-proc", "--uts", "sh", "-c", script]
+        with open(private / "ray.txt", "wb") as said:
+            process = subprocess.Popen(enter, stdout=said, stderr=said, env=self._environment(private))
+        host = Host(name, address, process)
+        self.all.append(host)
+        started = private / "ray.txt"
+        wait_for(lambda: "Ray runtime started" in started.read_text(), 60, f"Ray on {name}")
+        return host
+
+    def start(self, *arguments: str) -> Command:
+        """``python -m go1_sweep ...`` on the head."""
+        head, mark = self.all[0], uuid.uuid4().hex
+        (child,) = subprocess.run(
+            ["pgrep", "-P", str(head.process.pid)], capture_output=True, text=True, check=True
+        ).stdout.split()
+        enter = ["nsenter", f"--target={child}", "--mount", "--net", "--pid", "--uts", f"--wd={Path.cwd()}"]
+        process = subprocess.Popen(
+            [*enter, sys.executable, "-m", "go1_sweep", *arguments, "--address", f"{head.address}:{PORT}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env={**self._environment(self.folder / head.name), MARK: mark},
+        )
+        return Command(process, mark)
+
+    def _environment(self, home: Path) -> dict[str, str]:
+        quick = {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "1000"}
+        quick |= {"RAY_health_check_timeout_ms": "2000", "RAY_health_check_failure_threshold": "3"}
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+        return {**os.environ, **quick, **token, "HOME": str(home), "PYTHONPATH": str(Path.cwd())}
+
+
+@contextlib.contextmanager
+def hosts(folder: Path, *cpus: int) -> Iterator[Hosts]:
+    """Hosts with so many CPUs for Ray, of which the first is the head."""
+    found = Hosts(folder)
+    _ip("link", "add", found.bridge, "type", "bridge")
+    try:
+        _ip("addr", "add", f"{NET}.1/24", "dev", found.bridge)
+        _ip("link", "set", found.bridge, "up")
+        for each in cpus:
+            found.add(each)
+        yield found
+    finally:
+        for host in found.all:
+            if host.process.poll() is None:
+                host.cut_power()
+            _ip("netns", "del", host.name)
+        _ip("link", "del", found.bridge)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
