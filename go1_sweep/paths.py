@@ -220,6 +220,26 @@ class SweepPaths:
         """All of it on one page."""
         return self.folder / "report.html"
 
+    @property
+    def wandb(self) -> Path:
+        """The folder of W&B's files; ``wandb sync`` takes it."""
+        return self.folder / "wandb"
+
+    @property
+    def wandb_state(self) -> Path:
+        """The ids of the sweep's runs in W&B, and how far each was told."""
+        return self.wandb / "go1_sweep.json"
+
+    @property
+    def wandb_lock(self) -> Path:
+        """Locked by the process that tells W&B as long as it lives."""
+        return self.wandb / ".lock"
+
+    @property
+    def wandb_log(self) -> Path:
+        """All output of the process that tells W&B."""
+        return self.wandb / "follower.log"
+
     def trial(self, trial: str) -> TrialPaths:
         """The folder of the trial with that id."""
         return TrialPaths(self.trials / trial)

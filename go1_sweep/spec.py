@@ -164,6 +164,25 @@ class IsaacLabSpec(SimulatorSpec):
     physics: Literal["auto", "physx", "newton"] = "auto"
 
 
+class WandbSpec(_Section):
+    """Where W&B's runs go; ``auto`` is online where there is a key. ``null``: as W&B itself is set up.
+
+    The sweep's runs are one ``group`` (``null``: the sweep's name, and an id of this sweep alone).
+    """
+
+    project: Word = "go1-sweep"
+    mode: Literal["auto", "online", "offline"] = "auto"
+    entity: Word | None = None
+    group: Word | None = None
+    base_url: Word | None = None
+
+
+class TrackingSpec(_Section):
+    """Who else hears of the sweep (``null``: W&B does not)."""
+
+    wandb: WandbSpec | None = None
+
+
 def simulator_spec(simulator: str, python: str | None, physics: str | None) -> SimulatorSpec:
     """The section of a simulator as flags of the command line give it.
 
@@ -192,6 +211,7 @@ class Spec(_Section):
     final: FinalSpec = FinalSpec()
     isaaclab: IsaacLabSpec = IsaacLabSpec()
     mjlab: SimulatorSpec = SimulatorSpec()
+    tracking: TrackingSpec = TrackingSpec()
     storage: Word = "runs"
 
     @property

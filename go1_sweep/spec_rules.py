@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from go1_sweep import parameters, paths
 from go1_sweep.errors import did_you_mean
@@ -43,6 +44,7 @@ def check(spec: Spec) -> None:
     _check_storage(spec)
     _check_budget(spec)
     _check_final(spec)
+    _check_wandb(spec)
     for name, value in spec.search.fixed.items():
         _checked(("search", "fixed", name), name, value)
     for name, value in (spec.baseline or {}).items():
@@ -56,6 +58,28 @@ def _check_final(spec: Spec) -> None:
         raise BrokenRule(("final", "retrain_seeds"), problem)
     if spec.final.retrain_seeds and spec.baseline is None:
         raise BrokenRule(("final", "retrain_seeds"), "there is no baseline to compare with (baseline: false)")
+
+
+def _check_wandb(spec: Spec) -> None:
+    wandb = spec.tracking.wandb
+    if wandb is None:
+        return
+    for name in ("project", "group"):
+        value = getattr(wandb, name) or ""
+        if len(value) > 128 or any(each in r"/\#?%:" for each in value):
+            problem = f"W&B takes at most 128 letters, and none of / \\ # ? % :, not '{value}'"
+            raise BrokenRule(("tracking", "wandb", name), problem)
+    if wandb.base_url is not None and not _is_address(wandb.base_url):
+        raise BrokenRule(("tracking", "wandb", "base_url"), "expected an address such as https://wandb.example.org")
+
+
+def _is_address(text: str) -> bool:
+    """Of a server, and no more: a key in it would come into the sweep's files."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+    except ValueError:
+        return False
 
 
 def _check_storage(spec: Spec) -> None:

@@ -33,6 +33,7 @@ from go1_sweep.sweep.trainable import TrialActor
 from go1_sweep.sweep.trials import Retrainings, Trainings, Trials
 from go1_sweep.sweep.tune_adapters import Trouble, TuneEvents, TuneScheduler, TuneSearcher
 from go1_sweep.terminal import Plan, Terminal
+from go1_sweep.tracking.follower import followed
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
 from go1_sweep.wording import export_command, report_command, resume_command, title
 
@@ -87,7 +88,7 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str |
                 if before:
                     results.reopen(paths, spec)
                 results.write_environment(paths, preflight)
-                with refreshed(paths.folder):
+                with refreshed(paths.folder), followed(spec, paths, terminal.note):
                     ended = _run(spec, paths, slots, preflight.versions, terminal, scratch)
         except BlockingIOError:
             raise resume.runs_already(paths) from None

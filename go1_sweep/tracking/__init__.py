@@ -1,0 +1,1 @@
+"""Tells services of a sweep, in processes of their own that only read its folder."""

@@ -1,0 +1,107 @@
+"""The driver's side of W&B: starts the process that follows the sweep, and ends it. Does not import wandb."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+from go1_sweep.errors import BadInput
+from go1_sweep.paths import SweepPaths, shown
+from go1_sweep.spec import Spec
+
+INSTALL = "python -m pip install 'wandb>=0.31'"
+INIT_SECONDS, FINISH_SECONDS = 10, 20
+"""So long a server may take to open a run, and to take the rest of one at its end."""
+END_SECONDS = 30.0
+"""So long the follower may take to end when the sweep has; what is not up by then stays in the sweep's folder."""
+KILL_SECONDS = 5.0
+"""After which it is killed."""
+
+
+def warnings(spec: Spec) -> list[str]:
+    """What the user may not expect of ``tracking``.
+
+    Raises:
+        BadInput: W&B is asked for, and is not installed.
+    """
+    wandb = spec.tracking.wandb
+    if wandb is None or importlib.util.find_spec("wandb"):
+        return []
+    if wandb.mode != "auto":
+        raise BadInput(f"tracking.wandb: the package wandb is not installed: {INSTALL}")
+    return [f"tracking.wandb: nothing goes to W&B, since the package wandb is not installed: {INSTALL}"]
+
+
+@contextlib.contextmanager
+def followed(spec: Spec, paths: SweepPaths, say: Callable[[str], None]) -> Iterator[None]:
+    """W&B hears of the sweep while the context is entered, and of its end within ``END_SECONDS``.
+
+    The follower ends when our end of its stdin is closed, however we end; Ctrl-C in our terminal does not reach it.
+
+    Args:
+        spec: of the sweep.
+        paths: of the sweep.
+        say: for a sentence; also called by another thread.
+    """
+    if spec.tracking.wandb is None or warnings(spec):
+        yield
+        return
+    paths.wandb.mkdir(exist_ok=True)
+    with open(paths.wandb_log, "ab") as log:
+        follower = subprocess.Popen(
+            [sys.executable, "-m", "go1_sweep.tracking.wandb_follower", str(paths.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=_environment(paths),
+            start_new_session=True,
+        )
+    listener = threading.Thread(target=_listen, args=(follower, say), daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        _end(follower, listener, paths, say)
+
+
+def _environment(paths: SweepPaths) -> dict[str, str]:
+    """Ours, with settings of W&B that the user has not made.
+
+    Error reporting waits for a server of its own. ``WANDB_SERVICE`` is that of a process of the user's.
+    """
+    settings = {
+        "WANDB_ERROR_REPORTING": "false",
+        "WANDB_SILENT": "true",
+        "WANDB_CONSOLE": "off",
+        "WANDB_INIT_TIMEOUT": str(INIT_SECONDS),
+        "WANDB_FINISH_TIMEOUT": str(FINISH_SECONDS),
+        "WANDB_DATA_DIR": str(paths.wandb.absolute()),
+    }
+    return settings | {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+
+
+def _listen(follower: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
+    assert follower.stdout
+    for line in follower.stdout:
+        say(line.decode(errors="replace").rstrip("\n"))
+
+
+def _end(
+    follower: subprocess.Popen[bytes], listener: threading.Thread, paths: SweepPaths, say: Callable[[str], None]
+) -> None:
+    assert follower.stdin
+    follower.stdin.close()
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            follower.wait(END_SECONDS + KILL_SECONDS)
+    finally:  # also at Ctrl-C
+        follower.kill()  # no more than it: what it started dies with it
+        code = follower.wait()
+        listener.join(KILL_SECONDS)
+    if code:
+        say(f"W&B: its follower ended with an error; see {shown(paths.wandb_log)}")

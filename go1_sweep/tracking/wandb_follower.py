@@ -1,0 +1,213 @@
+"""Follows a sweep's folder, and tells W&B; a process of its own, so that no server can slow or end a trial.
+
+Its argument is the folder. It ends when its stdin does: with its driver, however that ends. A line that it prints is a
+sentence for the user; all other output is for its log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import secrets
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from go1_sweep import spec, status, strict_json, trials_table
+from go1_sweep.errors import UserError, one_line
+from go1_sweep.paths import SweepPaths, shown, write_json
+from go1_sweep.tracking import wandb_results
+from go1_sweep.tracking.follower import END_SECONDS
+from go1_sweep.tracking.rows import Rows
+from go1_sweep.tracking.wandb_runs import Runs
+from go1_sweep.trials_table import INTERRUPTED, TrialRecord
+
+LOOK_SECONDS = 2.0
+"""How often it looks whether there is something to tell."""
+SWEEP = "sweep"
+"""The name, and the kind, of the run that is the sweep's own."""
+
+
+@dataclass
+class Told:
+    """How far a trial's run was told.
+
+    Attributes:
+        iteration: the last.
+        state: with which it was closed; empty before.
+    """
+
+    iteration: int = 0
+    state: str = ""
+
+
+@dataclass
+class State:
+    """What is kept from one start of the sweep to the next.
+
+    Attributes:
+        sweep_id: that no other sweep has, however it is named.
+        trials: by id.
+    """
+
+    sweep_id: str = field(default_factory=lambda: secrets.token_hex(4))
+    trials: dict[str, Told] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, file: Path) -> State:
+        """What the file says, or a new one where it says nothing."""
+        try:
+            found = strict_json.loads(file.read_bytes())
+            return cls(str(found["sweep_id"]), {trial: Told(**told) for trial, told in found["trials"].items()})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return cls()
+
+
+class Follower:
+    """Tells what is new in the folder each time that it looks."""
+
+    def __init__(self, paths: SweepPaths, say: Callable[[str], None]) -> None:
+        self._paths, self._say = paths, say
+        self._spec = spec.load(paths.spec)
+        self._state = State.read(paths.wandb_state)
+        self._written = ""
+        self._rows: dict[str, Rows] = {}
+        self._tables = {paths: "trial", paths.retrained: "retraining"}
+        self.runs = Runs(self._spec, paths, self._state.sweep_id, say)
+
+    def start(self) -> None:
+        """Open the sweep's own run, and say where it is."""
+        self._write()
+        run = self._run()
+        if self.runs.is_online:
+            self._say(f"W&B: {run.url}")
+        elif self._spec.tracking.wandb and self._spec.tracking.wandb.mode != "online":
+            self._say(f"W&B: offline; to upload it: {self.runs.sync_command()}")
+
+    def look(self, *, is_over: bool = False) -> None:
+        """Tell what is new of each trial; ``is_over``: what runs no more was interrupted."""
+        for paths, kind in self._tables.items():
+            for record in _records(paths):
+                if is_over and record.state == "running":
+                    record.state, record.why = "interrupted", INTERRUPTED
+                self._tell(paths, record, kind)
+        self._write()
+
+    def end(self) -> None:
+        """Tell the end of the sweep."""
+        self.look(is_over=True)
+        sweep = status.read(self._paths.folder)
+        winner = (sweep.result or {}).get("winner")
+        trial = next((each for each in sweep.records if winner and each.trial == winner["trial"]), None)
+        wandb_results.log(self._run(), sweep, trial and self._trial(trial, "trial"))
+        if not self.runs.close_all():
+            self._say(f"W&B: not all could be uploaded; later: {self.runs.sync_command()}")
+
+    def _run(self):  # noqa: ANN202  (wandb.Run, which only this package's neighbours name)
+        spec = self._spec
+        config = {
+            "task": spec.task,
+            "simulator": spec.simulator,
+            "sampler": spec.search.sampler,
+            "seed": spec.search.seed,
+            "budget": {"unit": spec.budget.unit, "max": spec.budget.max},
+            "metric": spec.early_stopping.metric,
+            "parameters": spec.model_dump()["search"]["parameters"],
+        }
+        return self.runs.opened(SWEEP, SWEEP, config)
+
+    def _trial(self, record: TrialRecord, kind: str):  # noqa: ANN202
+        return self.runs.opened(record.trial, kind, {**record.parameters, "seed": record.seed}, [record.state])
+
+    def _tell(self, paths: SweepPaths, record: TrialRecord, kind: str) -> None:
+        told = self._state.trials.setdefault(record.trial, Told())
+        is_over = record.state != "running"
+        if is_over and told.state == record.state:
+            return
+        run = self._trial(record, kind)
+        rows = self._rows.setdefault(record.trial, Rows(paths.trial(record.trial)))
+        for row in rows.after(told.iteration, is_over=is_over):
+            told.iteration = int(row["iteration"])
+            run.log(row, step=told.iteration, commit=True)
+        told.state = ""
+        if is_over:
+            run.summary.update(_summary(record))
+            run.tags = self.runs.tags(record.state)
+            self.runs.close(record.trial, exit_code=int(record.state == "failed"))
+            self._rows.pop(record.trial).close()
+            told.state = record.state
+
+    def _write(self) -> None:
+        content = dataclasses.asdict(self._state)
+        if (text := json.dumps(content)) != self._written:
+            with contextlib.suppress(OSError):  # the disk is full: with a later look
+                write_json(self._paths.wandb_state, content)
+                self._written = text
+
+
+def _summary(record: TrialRecord) -> dict[str, Any]:
+    progress = record.progress
+    return {
+        "state": record.state,
+        "why": record.why,
+        "score": progress.score,
+        "iterations": progress.iterations,
+        "env_steps": progress.env_steps,
+        "train_seconds": progress.train_seconds,
+    }
+
+
+def _records(paths: SweepPaths) -> Iterator[TrialRecord]:
+    try:
+        yield from trials_table.read(paths)
+    except UserError as error:  # the next look may find it whole
+        print(error, file=sys.stderr)
+
+
+def _stdout() -> Callable[[str], None]:
+    """What takes a sentence for the user; what others print goes to the log."""
+    lines = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def say(text: str) -> None:
+        print(" ".join(text.split()), file=lines, flush=True)
+
+    return say
+
+
+def main() -> None:
+    """Follow the sweep until it is over."""
+    paths, say, over = SweepPaths(Path(sys.argv[1])), _stdout(), threading.Event()
+    with open(paths.wandb_lock, "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # that of a driver that was killed may need a moment
+        try:
+            follower = Follower(paths, say)
+            threading.Thread(target=_watch, args=(over, follower, say), daemon=True).start()
+            follower.start()
+            while not over.wait(LOOK_SECONDS):
+                follower.look()
+            follower.end()
+        except Exception as error:
+            traceback.print_exc()
+            say(f"W&B: no more is told of the sweep ({one_line(error)}); see {shown(paths.wandb_log)}")
+
+
+def _watch(over: threading.Event, follower: Follower, say: Callable[[str], None]) -> None:
+    """Wait for the end of the driver, and then no longer than it does."""
+    sys.stdin.read()
+    over.set()
+    time.sleep(END_SECONDS)
+    say(f"W&B: not all could be uploaded in {END_SECONDS:g} s; later: {follower.runs.sync_command()}")
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

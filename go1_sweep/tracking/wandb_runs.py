@@ -1,0 +1,157 @@
+"""The runs of one sweep in W&B: opened, closed, and written to the sweep's folder alone where no server takes them."""
+
+from __future__ import annotations
+
+import contextlib
+import netrc
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import wandb
+
+from go1_sweep.errors import one_line
+from go1_sweep.paths import SweepPaths, shown
+from go1_sweep.spec import Spec, WandbSpec
+
+AXES = {"iterations": "iteration"}
+"""The column of ``logs.csv`` that is the axis of a budget, where that has another name."""
+
+
+class Runs:
+    """Those that are open, by name; a run that is opened again goes on where it was."""
+
+    def __init__(self, spec: Spec, paths: SweepPaths, sweep_id: str, say: Callable[[str], None]) -> None:
+        """Begin.
+
+        Args:
+            spec: of the sweep; with W&B.
+            paths: of the sweep.
+            sweep_id: that no other sweep has.
+            say: takes a sentence for the user.
+        """
+        assert spec.tracking.wandb
+        self._spec, self._paths, self._sweep_id, self._say = spec, paths, sweep_id, say
+        self._wandb = spec.tracking.wandb
+        self._open: dict[str, wandb.Run] = {}
+        self.is_online = self._wandb.mode == "online" or (self._wandb.mode == "auto" and _has_key(self._wandb))
+
+    def opened(self, name: str, job_type: str, config: Mapping[str, Any], tags: Collection[str] = ()) -> wandb.Run:
+        """The run, opened unless it is.
+
+        Args:
+            name: of its own in the sweep.
+            job_type: likewise of each kind of runs.
+            config: what it is the run of.
+            tags: besides simulator and task.
+
+        Raises:
+            wandb.Error: W&B does not work even without a server.
+        """
+        if name not in self._open:
+            arguments = {"name": name, "job_type": job_type, "config": dict(config)}
+            self._open[name] = self._init(**arguments, tags=self.tags(*tags))
+        return self._open[name]
+
+    def tags(self, *more: str) -> tuple[str, ...]:
+        """Of a run: simulator, task, and more; W&B takes 64 letters of each."""
+        return tuple(tag[:64] for tag in (self._spec.simulator, self._spec.task, *more))
+
+    def close(self, name: str, exit_code: int = 0) -> None:
+        """Close the run: its end is uploaded now, or stays in the folder."""
+        if not _finish(self._open.pop(name), exit_code):
+            self._go_offline("the server takes too long")
+
+    def close_all(self) -> bool:
+        """Close those that are open, all at once; whether they were uploaded, where there is a server."""
+        runs = list(self._open.values())
+        self._open.clear()
+        with ThreadPoolExecutor(max(1, len(runs))) as pool:
+            return all(list(pool.map(_finish, runs)))
+
+    def sync_command(self) -> str:
+        """What uploads all that is not uploaded yet, as it can be typed in a shell."""
+        server = f"WANDB_BASE_URL={shlex.quote(self._wandb.base_url)} " if self._wandb.base_url else ""
+        online = (run for run in self._paths.wandb.glob("run-*/*.wandb") if not _mark(run).exists())
+        return f"{server}wandb sync {'--include-online ' * any(online)}{shlex.quote(shown(self._paths.wandb))}"
+
+    def _init(self, **arguments: Any) -> wandb.Run:
+        before = set(self._paths.wandb.glob("run-*"))
+        try:
+            return self._start(**arguments)
+        except Exception as error:  # W&B raises whatever a server makes of it
+            if not self.is_online:
+                raise
+            self._go_offline(one_line(error))
+            for never_begun in set(self._paths.wandb.glob("run-*")) - before:
+                shutil.rmtree(never_begun, ignore_errors=True)
+            return self._start(**arguments)
+
+    def _start(self, *, name: str, **arguments: Any) -> wandb.Run:
+        run_id = f"{self._sweep_id}-{name}"
+        while any(self._paths.wandb.glob(f"*run-{time.strftime('%Y%m%d_%H%M%S')}-{run_id}")):
+            time.sleep(0.1)  # W&B names a folder by the second, and would write over the one that is there
+        run = wandb.init(
+            project=self._wandb.project,
+            entity=self._wandb.entity,
+            group=self._wandb.group or f"{self._spec.name}-{self._sweep_id}",
+            name=name,
+            id=run_id,
+            resume="allow",
+            mode="online" if self.is_online else "offline",
+            dir=self._paths.folder,
+            reinit="create_new",
+            settings=wandb.Settings(
+                **({"base_url": self._wandb.base_url} if self._wandb.base_url else {}),
+                finish_timeout_raises=True,
+                disable_git=True,  # of a working folder that has nothing to do with the sweep
+                save_code=False,
+                x_disable_stats=True,  # of the driver's machine, and the same for all runs
+            ),
+            **arguments,
+        )
+        unit = self._spec.budget.unit
+        run.define_metric("*", step_metric=AXES.get(unit, unit))
+        return run
+
+    def _go_offline(self, why: str) -> None:
+        """From here on in the sweep's folder: each wait for a server that does not answer is one too many."""
+        self.is_online = False
+        self._say(f"W&B: {why}; from here on its runs stay in {shown(self._paths.wandb)}: {self.sync_command()}")
+        self.close_all()
+        with contextlib.suppress(Exception):  # as above
+            wandb.teardown()  # a run that could not be opened has its id until then
+
+
+def _finish(run: wandb.Run, exit_code: int = 0) -> bool:
+    """Close a run; whether it was uploaded, if it should be."""
+    file = next(Path(run.dir).parent.glob("*.wandb"), None)
+    try:
+        run.finish(exit_code)
+    except TimeoutError:
+        return False
+    if file and not run.offline:
+        _mark(file).touch()
+    return True
+
+
+def _mark(file: Path) -> Path:
+    """By which ``wandb sync`` knows that the file of a run was uploaded."""
+    return file.with_suffix(".wandb.synced")
+
+
+def _has_key(where: WandbSpec) -> bool:
+    """Whether W&B will find a key for its server."""
+    settings = wandb.setup(wandb.Settings(base_url=where.base_url) if where.base_url else None).settings
+    if settings.api_key or settings.identity_token_file:
+        return True
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(settings.base_url).netloc) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
