@@ -15,8 +15,8 @@ from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.spec import Spec
 
 INSTALL = "python -m pip install 'wandb>=0.31'"
-INIT_SECONDS, FINISH_SECONDS = 10, 20
-"""So long a server may take to open a run, and to take the rest of one at its end."""
+INIT_SECONDS, FINISH_SECONDS = 10, 10
+"""So long a server may take to open a run, and to take the rest of one at its end; both are within ``END_SECONDS``."""
 END_SECONDS = 30.0
 """So long the follower may take to end when the sweep has; what is not up by then stays in the sweep's folder."""
 KILL_SECONDS = 5.0

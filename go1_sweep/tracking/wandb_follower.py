@@ -32,6 +32,8 @@ from go1_sweep.trials_table import INTERRUPTED, TrialRecord
 
 LOOK_SECONDS = 2.0
 """How often it looks whether there is something to tell."""
+AXES = {"iterations": "iteration"}
+"""The column of ``logs.csv`` that counts a budget, where it has another name."""
 SWEEP = "sweep"
 """The name, and the kind, of the run that is the sweep's own."""
 
@@ -86,11 +88,12 @@ class Follower:
     def start(self) -> None:
         """Open the sweep's own run, and say where it is."""
         self._write()
+        is_offline = not self.runs.is_online
         run = self._run()
-        if self.runs.is_online:
+        if is_offline:
+            self._say(f"W&B: offline; to upload its runs: {self.runs.sync_command()}")
+        elif not run.offline:
             self._say(f"W&B: {run.url}")
-        elif self._spec.tracking.wandb and self._spec.tracking.wandb.mode != "online":
-            self._say(f"W&B: offline; to upload it: {self.runs.sync_command()}")
 
     def look(self, *, is_over: bool = False) -> None:
         """Tell what is new of each trial; ``is_over``: what runs no more was interrupted."""
@@ -104,12 +107,22 @@ class Follower:
     def end(self) -> None:
         """Tell the end of the sweep."""
         self.look(is_over=True)
+        try:
+            self._tell_results()
+        except Exception as error:  # as of a server
+            if not self.runs.is_online:
+                raise
+            traceback.print_exc()
+            self.runs.go_offline(one_line(error))
+            self._tell_results()
+        if not self.runs.close_all():
+            self._say(f"W&B: not all could be uploaded; later: {self.runs.sync_command()}")
+
+    def _tell_results(self) -> None:
         sweep = status.read(self._paths.folder)
         winner = (sweep.result or {}).get("winner")
         trial = next((each for each in sweep.records if winner and each.trial == winner["trial"]), None)
         wandb_results.log(self._run(), sweep, trial and self._trial(trial, "trial"))
-        if not self.runs.close_all():
-            self._say(f"W&B: not all could be uploaded; later: {self.runs.sync_command()}")
 
     def _run(self):  # noqa: ANN202  (wandb.Run, which only this package's neighbours name)
         spec = self._spec
@@ -125,7 +138,9 @@ class Follower:
         return self.runs.opened(SWEEP, SWEEP, config)
 
     def _trial(self, record: TrialRecord, kind: str):  # noqa: ANN202
-        return self.runs.opened(record.trial, kind, {**record.parameters, "seed": record.seed}, [record.state])
+        unit = self._spec.budget.unit
+        config = {**record.parameters, "seed": record.seed}
+        return self.runs.opened(record.trial, kind, config, tags=[record.state], axis=AXES.get(unit, unit))
 
     def _tell(self, paths: SweepPaths, record: TrialRecord, kind: str) -> None:
         told = self._state.trials.setdefault(record.trial, Told())

@@ -16,7 +16,7 @@ from go1_sweep.status import Status
 from go1_sweep.trials_table import COLUMNS
 from go1_sweep.wording import FIGURES
 
-WAIT_SECONDS = 10
+WAIT_SECONDS = 5
 """For a server to have the policy."""
 
 
@@ -27,6 +27,9 @@ def log(run: wandb.Run, sweep: Status, winner: wandb.Run | None) -> None:
         run: the sweep's own.
         sweep: as its folder has it.
         winner: the run of the trial that won, if one did: the policy is an artifact of it.
+
+    Raises:
+        Exception: of W&B's, where its server fails.
     """
     paths, result = SweepPaths(sweep.folder), sweep.result or {}
     found: dict[str, Any] = {}
@@ -36,8 +39,7 @@ def log(run: wandb.Run, sweep: Status, winner: wandb.Run | None) -> None:
     run.log(found)
     run.summary.update(_summary(sweep, result))
     if winner:
-        with _passing_over():
-            _policy(run, winner, sweep, paths, result)
+        _policy(run, winner, sweep, paths, result)
 
 
 @contextlib.contextmanager
@@ -120,7 +122,8 @@ def _policy(run: wandb.Run, winner: wandb.Run, sweep: Status, paths: SweepPaths,
     artifact.add_dir(str(paths.best.folder))
     winner.log_artifact(artifact, aliases=["best"])
     if not winner.offline:
-        run.use_artifact(artifact.wait(WAIT_SECONDS))
+        with _passing_over():
+            run.use_artifact(artifact.wait(WAIT_SECONDS))
 
 
 def _table(columns: list[str], rows: Iterable[list[Any]]) -> wandb.Table:

@@ -20,10 +20,6 @@ from go1_sweep.errors import one_line
 from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.spec import Spec, WandbSpec
 
-AXES = {"iterations": "iteration"}
-"""The column of ``logs.csv`` that is the axis of a budget, where that has another name."""
-
-
 class Runs:
     """Those that are open, by name; a run that is opened again goes on where it was."""
 
@@ -40,23 +36,30 @@ class Runs:
         self._spec, self._paths, self._sweep_id, self._say = spec, paths, sweep_id, say
         self._wandb = spec.tracking.wandb
         self._open: dict[str, wandb.Run] = {}
+        self._beginning: set[Path] = set()
+        """The folders of runs that were not opened."""
         self.is_online = self._wandb.mode == "online" or (self._wandb.mode == "auto" and _has_key(self._wandb))
 
-    def opened(self, name: str, job_type: str, config: Mapping[str, Any], tags: Collection[str] = ()) -> wandb.Run:
+    def opened(
+        self, name: str, kind: str, config: Mapping[str, Any], *, tags: Collection[str] = (), axis: str = ""
+    ) -> wandb.Run:
         """The run, opened unless it is.
 
         Args:
             name: of its own in the sweep.
-            job_type: likewise of each kind of runs.
+            kind: W&B's job type.
             config: what it is the run of.
             tags: besides simulator and task.
+            axis: over which its metrics are shown.
 
         Raises:
             wandb.Error: W&B does not work even without a server.
         """
         if name not in self._open:
-            arguments = {"name": name, "job_type": job_type, "config": dict(config)}
-            self._open[name] = self._init(**arguments, tags=self.tags(*tags))
+            run = self._init(name=name, job_type=kind, config=dict(config), tags=self.tags(*tags))
+            if axis:
+                run.define_metric("*", step_metric=axis)
+            self._open[name] = run
         return self._open[name]
 
     def tags(self, *more: str) -> tuple[str, ...]:
@@ -66,7 +69,7 @@ class Runs:
     def close(self, name: str, exit_code: int = 0) -> None:
         """Close the run: its end is uploaded now, or stays in the folder."""
         if not _finish(self._open.pop(name), exit_code):
-            self._go_offline("the server takes too long")
+            self.go_offline("its server takes too long")
 
     def close_all(self) -> bool:
         """Close those that are open, all at once; whether they were uploaded, where there is a server."""
@@ -81,23 +84,33 @@ class Runs:
         online = (run for run in self._paths.wandb.glob("run-*/*.wandb") if not _mark(run).exists())
         return f"{server}wandb sync {'--include-online ' * any(online)}{shlex.quote(shown(self._paths.wandb))}"
 
+    def go_offline(self, why: str) -> None:
+        """Keep what comes from here on in the sweep's folder: one wait for a server that does not answer is enough."""
+        self.is_online = False
+        self.close_all()
+        with contextlib.suppress(Exception):  # W&B raises whatever a server makes of it
+            wandb.teardown()  # a run that could not be opened has its id until then
+        for never_begun in self._beginning:
+            shutil.rmtree(never_begun, ignore_errors=True)
+        where = f"W&B: {why}; its runs stay in {shown(self._paths.wandb)} from here on"
+        self._say(f"{where}; to upload them: {self.sync_command()}")
+
     def _init(self, **arguments: Any) -> wandb.Run:
         before = set(self._paths.wandb.glob("run-*"))
         try:
             return self._start(**arguments)
-        except Exception as error:  # W&B raises whatever a server makes of it
+        except Exception as error:  # as above
             if not self.is_online:
                 raise
-            self._go_offline(one_line(error))
-            for never_begun in set(self._paths.wandb.glob("run-*")) - before:
-                shutil.rmtree(never_begun, ignore_errors=True)
+            self._beginning = set(self._paths.wandb.glob("run-*")) - before
+            self.go_offline(one_line(error))
             return self._start(**arguments)
 
     def _start(self, *, name: str, **arguments: Any) -> wandb.Run:
         run_id = f"{self._sweep_id}-{name}"
         while any(self._paths.wandb.glob(f"*run-{time.strftime('%Y%m%d_%H%M%S')}-{run_id}")):
             time.sleep(0.1)  # W&B names a folder by the second, and would write over the one that is there
-        run = wandb.init(
+        return wandb.init(
             project=self._wandb.project,
             entity=self._wandb.entity,
             group=self._wandb.group or f"{self._spec.name}-{self._sweep_id}",
@@ -116,17 +129,6 @@ class Runs:
             ),
             **arguments,
         )
-        unit = self._spec.budget.unit
-        run.define_metric("*", step_metric=AXES.get(unit, unit))
-        return run
-
-    def _go_offline(self, why: str) -> None:
-        """From here on in the sweep's folder: each wait for a server that does not answer is one too many."""
-        self.is_online = False
-        self._say(f"W&B: {why}; from here on its runs stay in {shown(self._paths.wandb)}: {self.sync_command()}")
-        self.close_all()
-        with contextlib.suppress(Exception):  # as above
-            wandb.teardown()  # a run that could not be opened has its id until then
 
 
 def _finish(run: wandb.Run, exit_code: int = 0) -> bool:
