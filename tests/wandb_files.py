@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wandb.proto.wandb_internal_pb2 import ArtifactRecord, Record, RunRecord
+from wandb.proto import wandb_internal_pb2
 
+messages: Any = wandb_internal_pb2  # made when it is imported
 MAGIC, BLOCK, HEADER = b":W&B", 32768, 7
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
@@ -19,12 +20,12 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 class Run:
     """A run, of all files that have its id, in the order of their time."""
 
-    record: RunRecord
+    record: Any
     files: list[Path] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
-    artifacts: list[ArtifactRecord] = field(default_factory=list)
+    artifacts: list[Any] = field(default_factory=list)
     step_metrics: set[str] = field(default_factory=set)
     exit_codes: list[int] = field(default_factory=list)
 
@@ -34,7 +35,7 @@ class Run:
 
     def media(self, key: str) -> list[Path]:
         """The files of a table, chart or video."""
-        path = self.summary[key]["path"]
+        path = self.summary[f"{key}.path"]  # nested keys are read as one
         return [found for file in self.files for found in [file.parent / "files" / path] if found.exists()]
 
 
@@ -56,7 +57,7 @@ def runs(folder: Path) -> dict[str, Run]:
     return found
 
 
-def _take(run: Run, kind: str | None, record: Record) -> None:
+def _take(run: Run, kind: str | None, record: Any) -> None:
     match kind:
         case "config":
             run.config |= _values(record.config.update)
@@ -76,7 +77,7 @@ def _values(items: Any) -> dict[str, Any]:
     return {".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
 
 
-def records(file: Path) -> Iterator[Record]:
+def records(file: Path) -> Iterator[Any]:
     """All whole records of a file."""
     content = file.read_bytes()
     assert content[: len(MAGIC)] == MAGIC
@@ -90,6 +91,6 @@ def records(file: Path) -> Iterator[Record]:
         chunk, at = content[at : at + length], at + length
         whole = chunk if kind in (FULL, FIRST) else whole + chunk
         if kind in (FULL, LAST):
-            record = Record()
+            record = messages.Record()
             record.ParseFromString(whole)
             yield record

@@ -17,6 +17,8 @@ from go1_sweep.yaml_file import in_yaml
 SAFE = ("resources.", "final.", "tracking.", "storage")
 """What may change between one start of a sweep and the next: where it runs, who hears of it, and what the final stage
 does with trials that are what they were. Beside it ``search.trials`` may grow."""
+IRRELEVANT = ("resources.", "tracking.", "storage")
+"""To what a finished sweep has come."""
 
 
 def spec_of(folder: Path, trials: int | None, overrides: Sequence[str]) -> Spec:
@@ -90,7 +92,7 @@ def is_done(before: Spec, now: Spec) -> bool:
         is_finished = status.read(now.folder).phase == "finished"
     except UserError:  # a damaged table, which is written anew
         return False
-    return is_finished and all(path.startswith(("resources.", "tracking.", "storage")) for path, _, _ in _changes(before, now))
+    return is_finished and all(path.startswith(IRRELEVANT) for path, _, _ in _changes(before, now))
 
 
 def done_before(of: Spec) -> float:

@@ -22,6 +22,9 @@ END_SECONDS = 30.0
 KILL_SECONDS = 5.0
 """After which it is killed."""
 
+NOT_INHERITED = ("WANDB_SERVICE", "RAY_AUTH_TOKEN_PATH")
+"""A process of the user's would take our runs; who holds the token of our Ray is ended with it."""
+
 
 def warnings(spec: Spec) -> list[str]:
     """What the user may not expect of ``tracking``.
@@ -58,7 +61,7 @@ def followed(spec: Spec, paths: SweepPaths, say: Callable[[str], None]) -> Itera
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=_environment(paths),
+            env=_environment(paths, spec.tracking.wandb.base_url),
             start_new_session=True,
         )
     listener = threading.Thread(target=_listen, args=(follower, say), daemon=True)
@@ -69,11 +72,8 @@ def followed(spec: Spec, paths: SweepPaths, say: Callable[[str], None]) -> Itera
         _end(follower, listener, paths, say)
 
 
-def _environment(paths: SweepPaths) -> dict[str, str]:
-    """Ours, with settings of W&B that the user has not made.
-
-    Error reporting waits for a server of its own. ``WANDB_SERVICE`` is that of a process of the user's.
-    """
+def _environment(paths: SweepPaths, base_url: str | None) -> dict[str, str]:
+    """Ours, with settings of W&B that the user has not made; error reporting waits for a server of its own."""
     settings = {
         "WANDB_ERROR_REPORTING": "false",
         "WANDB_SILENT": "true",
@@ -82,7 +82,9 @@ def _environment(paths: SweepPaths) -> dict[str, str]:
         "WANDB_FINISH_TIMEOUT": str(FINISH_SECONDS),
         "WANDB_DATA_DIR": str(paths.wandb.absolute()),
     }
-    return settings | {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    ours = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+    places = {"WANDB_DIR": str(paths.folder.absolute()), **({"WANDB_BASE_URL": base_url} if base_url else {})}
+    return settings | ours | places
 
 
 def _listen(follower: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
@@ -101,7 +103,7 @@ def _end(
             follower.wait(END_SECONDS + KILL_SECONDS)
     finally:  # also at Ctrl-C
         follower.kill()  # no more than it: what it started dies with it
-        code = follower.wait()
+        follower.wait()
         listener.join(KILL_SECONDS)
-    if code:
+    if follower.returncode:
         say(f"W&B: its follower ended with an error; see {shown(paths.wandb_log)}")

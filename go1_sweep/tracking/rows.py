@@ -81,7 +81,8 @@ class _Growing:
         try:
             if self._file is None or os.fstat(self._file.fileno()).st_ino != self._path.stat().st_ino:
                 self.close()
-                self._file, self._torn, is_new = open(self._path, "rb"), b"", True
+                self._file = open(self._path, "rb")  # noqa: SIM115
+                self._torn, is_new = b"", True
             *whole, self._torn = (self._torn + self._file.read()).split(b"\n")
         except OSError:
             return is_new, []

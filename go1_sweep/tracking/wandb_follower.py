@@ -38,13 +38,13 @@ SWEEP = "sweep"
 """The name, and the kind, of the run that is the sweep's own."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Told:
-    """How far a trial's run was told.
+    """How far a trial had been told when its run was closed last.
 
     Attributes:
         iteration: the last.
-        state: with which it was closed; empty before.
+        state: its own.
     """
 
     iteration: int = 0
@@ -58,17 +58,20 @@ class State:
     Attributes:
         sweep_id: that no other sweep has, however it is named.
         trials: by id.
+        folders: of the runs that are open, by name; see ``Runs``.
     """
 
     sweep_id: str = field(default_factory=lambda: secrets.token_hex(4))
     trials: dict[str, Told] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, file: Path) -> State:
         """What the file says, or a new one where it says nothing."""
         try:
             found = strict_json.loads(file.read_bytes())
-            return cls(str(found["sweep_id"]), {trial: Told(**told) for trial, told in found["trials"].items()})
+            trials = {trial: Told(**told) for trial, told in found["trials"].items()}
+            return cls(str(found["sweep_id"]), trials, dict(found["folders"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls()
 
@@ -82,8 +85,10 @@ class Follower:
         self._state = State.read(paths.wandb_state)
         self._written = ""
         self._rows: dict[str, Rows] = {}
+        self._iterations: dict[str, int] = {}
+        """The last that was told of each trial whose run is open."""
         self._tables = {paths: "trial", paths.retrained: "retraining"}
-        self.runs = Runs(self._spec, paths, self._state.sweep_id, say)
+        self.runs = Runs(self._spec, paths, self._state.sweep_id, self._state.folders, say)
 
     def start(self) -> None:
         """Open the sweep's own run, and say where it is."""
@@ -115,7 +120,9 @@ class Follower:
             traceback.print_exc()
             self.runs.go_offline(one_line(error))
             self._tell_results()
-        if not self.runs.close_all():
+        is_up = self.runs.close_all()
+        self._write()
+        if not is_up:
             self._say(f"W&B: not all could be uploaded; later: {self.runs.sync_command()}")
 
     def _tell_results(self) -> None:
@@ -143,22 +150,24 @@ class Follower:
         return self.runs.opened(record.trial, kind, config, tags=[record.state], axis=AXES.get(unit, unit))
 
     def _tell(self, paths: SweepPaths, record: TrialRecord, kind: str) -> None:
-        told = self._state.trials.setdefault(record.trial, Told())
-        is_over = record.state != "running"
-        if is_over and told.state == record.state:
+        known = self._state.trials.get(record.trial, Told(0, ""))
+        is_over, is_open = record.state != "running", record.trial in self._iterations
+        if not is_open and known.state == record.state and record.progress.iterations <= known.iteration:
             return
         run = self._trial(record, kind)
         rows = self._rows.setdefault(record.trial, Rows(paths.trial(record.trial)))
-        for row in rows.after(told.iteration, is_over=is_over):
-            told.iteration = int(row["iteration"])
-            run.log(row, step=told.iteration, commit=True)
-        told.state = ""
+        # A server may know of more than was told before a run was closed: its next step says so.
+        told = self._iterations.get(record.trial, max(known.iteration, run.step - 1))
+        for row in rows.after(told, is_over=is_over):
+            told = int(row["iteration"])
+            run.log(row, step=told, commit=True)
+        self._iterations[record.trial] = told
         if is_over:
             run.summary.update(_summary(record))
             run.tags = self.runs.tags(record.state)
             self.runs.close(record.trial, exit_code=int(record.state == "failed"))
             self._rows.pop(record.trial).close()
-            told.state = record.state
+            self._state.trials[record.trial] = Told(self._iterations.pop(record.trial), record.state)
 
     def _write(self) -> None:
         content = dataclasses.asdict(self._state)

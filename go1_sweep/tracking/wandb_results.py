@@ -76,7 +76,7 @@ def _exam(sweep: Status, paths: SweepPaths, result: Mapping[str, Any]) -> dict[s
     if not sat:
         return {}
     figures = [attribute for _, attribute, _, _ in FIGURES]
-    columns = ["purpose", "trial", "checkpoint", "episodes", "falls"]
+    columns: list[str | int] = ["purpose", "trial", "checkpoint", "episodes", "falls"]
     columns += [column for each in figures for column in (each, f"{each}_low", f"{each}_high")]
     rows = []
     for purpose, exam in sat:
@@ -90,7 +90,9 @@ def _exam(sweep: Status, paths: SweepPaths, result: Mapping[str, Any]) -> dict[s
 def _videos(sweep: Status, paths: SweepPaths, result: Mapping[str, Any]) -> dict[str, Any]:
     videos = {"winner": result.get("video"), "baseline": result.get("baseline_video")}
     files = {name: paths.folder / video for name, video in videos.items() if video}
-    return {f"video of the {name}": wandb.Video(str(file), format="mp4") for name, file in files.items() if file.exists()}
+    return {
+        f"video of the {name}": wandb.Video(str(file), format="mp4") for name, file in files.items() if file.exists()
+    }
 
 
 def _summary(sweep: Status, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +128,7 @@ def _policy(run: wandb.Run, winner: wandb.Run, sweep: Status, paths: SweepPaths,
             run.use_artifact(artifact.wait(WAIT_SECONDS))
 
 
-def _table(columns: list[str], rows: Iterable[list[Any]]) -> wandb.Table:
+def _table(columns: list[str | int], rows: Iterable[list[Any]]) -> wandb.Table:
     """A table; text where a column has values of several kinds, of which W&B shows none."""
     columns_of = list(zip(*rows, strict=True)) or [()] * len(columns)
     cells = [_alike(column) for column in columns_of]

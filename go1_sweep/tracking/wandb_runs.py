@@ -18,27 +18,37 @@ import wandb
 
 from go1_sweep.errors import one_line
 from go1_sweep.paths import SweepPaths, shown
-from go1_sweep.spec import Spec, WandbSpec
+from go1_sweep.spec import Spec
+
 
 class Runs:
     """Those that are open, by name; a run that is opened again goes on where it was."""
 
-    def __init__(self, spec: Spec, paths: SweepPaths, sweep_id: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, spec: Spec, paths: SweepPaths, sweep_id: str, folders: dict[str, str], say: Callable[[str], None]
+    ) -> None:
         """Begin.
 
         Args:
             spec: of the sweep; with W&B.
             paths: of the sweep.
             sweep_id: that no other sweep has.
+            folders: the names of those of open runs are kept here. What was in it was not closed: W&B writes a file
+                in large blocks, so that it lacks what came last. Without a server nobody else has it, and it is
+                dropped, to be told again.
             say: takes a sentence for the user.
         """
         assert spec.tracking.wandb
         self._spec, self._paths, self._sweep_id, self._say = spec, paths, sweep_id, say
         self._wandb = spec.tracking.wandb
         self._open: dict[str, wandb.Run] = {}
+        self._folders = folders
+        for torn in (name for name in folders.values() if name.startswith("offline-")):
+            shutil.rmtree(paths.wandb / torn, ignore_errors=True)
+        folders.clear()
         self._beginning: set[Path] = set()
         """The folders of runs that were not opened."""
-        self.is_online = self._wandb.mode == "online" or (self._wandb.mode == "auto" and _has_key(self._wandb))
+        self.is_online = self._wandb.mode == "online" or (self._wandb.mode == "auto" and _has_key())
 
     def opened(
         self, name: str, kind: str, config: Mapping[str, Any], *, tags: Collection[str] = (), axis: str = ""
@@ -60,6 +70,7 @@ class Runs:
             if axis:
                 run.define_metric("*", step_metric=axis)
             self._open[name] = run
+            self._folders[name] = Path(run.dir).parent.name
         return self._open[name]
 
     def tags(self, *more: str) -> tuple[str, ...]:
@@ -68,15 +79,19 @@ class Runs:
 
     def close(self, name: str, exit_code: int = 0) -> None:
         """Close the run: its end is uploaded now, or stays in the folder."""
-        if not _finish(self._open.pop(name), exit_code):
+        is_closed = _finish(self._open.pop(name), exit_code)
+        del self._folders[name]
+        if not is_closed:
             self.go_offline("its server takes too long")
 
     def close_all(self) -> bool:
         """Close those that are open, all at once; whether they were uploaded, where there is a server."""
         runs = list(self._open.values())
-        self._open.clear()
         with ThreadPoolExecutor(max(1, len(runs))) as pool:
-            return all(list(pool.map(_finish, runs)))
+            are_closed = list(pool.map(_finish, runs))
+        self._open.clear()
+        self._folders.clear()
+        return all(are_closed)
 
     def sync_command(self) -> str:
         """What uploads all that is not uploaded yet, as it can be typed in a shell."""
@@ -118,10 +133,8 @@ class Runs:
             id=run_id,
             resume="allow",
             mode="online" if self.is_online else "offline",
-            dir=self._paths.folder,
             reinit="create_new",
             settings=wandb.Settings(
-                **({"base_url": self._wandb.base_url} if self._wandb.base_url else {}),
                 finish_timeout_raises=True,
                 disable_git=True,  # of a working folder that has nothing to do with the sweep
                 save_code=False,
@@ -148,9 +161,9 @@ def _mark(file: Path) -> Path:
     return file.with_suffix(".wandb.synced")
 
 
-def _has_key(where: WandbSpec) -> bool:
+def _has_key() -> bool:
     """Whether W&B will find a key for its server."""
-    settings = wandb.setup(wandb.Settings(base_url=where.base_url) if where.base_url else None).settings
+    settings = wandb.setup().settings
     if settings.api_key or settings.identity_token_file:
         return True
     try:
