@@ -12,7 +12,7 @@ import go1_sweep
 ROOT = Path(go1_sweep.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
-DRIVER_ONLY = {"ray", "optuna", "wandb", "sqlalchemy"}
+DRIVER_ONLY = {"ray", "optuna", "sqlalchemy"}
 WORKER_ONLY = {"torch", "rsl_rl", "mjlab", "mujoco", "warp", "tensordict", "isaaclab"}
 SHARED = (
     "protocol.py",
@@ -49,6 +49,13 @@ def ours(module: str) -> set[str]:
 @pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith("sweep/")])
 def test_ray_and_optuna_are_imported_in_sweep_alone(module):
     assert not packages(module) & DRIVER_ONLY
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_wandb_is_imported_in_tracking_alone_by_modules_that_are_a_process_of_their_own(module):
+    if not module.startswith("tracking/"):
+        assert "wandb" not in packages(module)
+        assert not any(name.startswith("tracking.wandb") for name in ours(module))
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith(("trial/", "simulators/"))])

@@ -90,6 +90,7 @@ def test_every_default_is_resolved():
         },
         "isaaclab": {"python": None, "max_trials_per_worker": None, "physics": "auto"},
         "mjlab": {"python": None, "max_trials_per_worker": None},
+        "tracking": {"wandb": None},
         "storage": "runs",
     }
     assert loaded.folder == Path.cwd() / "runs" / "sweep"
@@ -102,6 +103,7 @@ def test_every_default_is_resolved():
         ("baseline: false", []),
         ("baseline: {num_envs: 32, env.a.b: true}", ["baseline.gamma=1"]),
         ("final: {video: false}", []),
+        ("tracking: {wandb: {mode: offline}}", ["tracking.wandb.base_url=https://wandb.example.org"]),
         ("final: {seeds: 1, video: {interval: 3}}", ["final.trajectories=true"]),
         ("name: '1e3'\nmjlab: {python: '08'}\nstorage: '.5e3'", ["task='147e6'"]),
         (searched(f"{SCHEDULE}, gamma: {{choice: [0.9, 1], when: {{schedule: fixed}}}}"), ["search.trials=1e2"]),
@@ -244,9 +246,7 @@ def test_what_launches_isaac_lab_is_its_section_without_the_interpreter():
     assert load("").of_simulator("mjlab").launch == {}
 
 
-TOP = (
-    "known: name, task, simulator, search, baseline, budget, early_stopping, resources, final, isaaclab, mjlab, storage"
-)
+TOP = "known: name, task, simulator, search, baseline, budget, early_stopping, resources, final, isaaclab, mjlab, tracking, storage"
 RAW = "(or a raw path: env.<path>, agent.<path>)"
 ONE_OF = "needs one of choice, uniform, log_uniform, int_uniform"
 SHARE = "expected 'auto', 0, 1 or a share of one (0.25: four trials to a GPU)"

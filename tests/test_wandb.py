@@ -74,10 +74,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     sweep = write_sweep(
         tmp_path_factory.mktemp("wandb"),
         search={"trials": 5, "sampler": "random", "seed": 1, "parameters": parameters},
-        baseline=True,
+        baseline={"learning_rate": 1e-4},  # not the best one
         budget={"unit": "env_steps", "max": 1536},
         final={"finalists": 2, "envs": 12, "seeds": 1, "video": {"length": 12}},
-        tracking={"wandb": WANDB},
+        tracking={"wandb": {**WANDB, "entity": "team"}},
     )
     code, out, err = sweep.run()
     assert (code, err) == (0, "")
@@ -91,7 +91,7 @@ def test_each_trial_is_a_run_with_its_parameters_in_the_group_of_the_sweep(finis
     ids = {name: run.record.run_id.partition("-") for name, run in found.items()}
     assert {(sweep_id, name) for sweep_id, _, name in ids.values()} == {(ids["sweep"][0], name) for name in found}
     assert {run.record.run_group for run in found.values()} == {f"sweep-{ids['sweep'][0]}"}
-    assert {run.record.project for run in found.values()} == {"go1-tests"}
+    assert {(run.record.entity, run.record.project) for run in found.values()} == {("team", "go1-tests")}
     for trial, run in of_trials(finished.sweep).items():
         row = rows[trial]
         parameters = {name: float(row[name]) for name in ("learning_rate", "num_envs") if row[name]}
@@ -117,7 +117,7 @@ def test_each_iteration_is_logged_as_logs_csv_has_it_on_the_axis_of_the_budget(f
     assert len(of_trials(finished.sweep)[BASELINE].history) == 6
 
 
-def test_the_sweeps_own_run_has_tables_charts_the_video_and_the_verdict(finished):
+def test_the_sweeps_own_run_has_tables_charts_both_films_and_the_verdict(finished):
     run, paths = told(finished.sweep)["sweep"], SweepPaths(finished.sweep.folder)
     result = json.loads(paths.result.read_text())
     assert run.record.job_type == "sweep" and run.tags == ["fake", "flat"] and run.exit_codes == [0]
@@ -133,8 +133,9 @@ def test_the_sweeps_own_run_has_tables_charts_the_video_and_the_verdict(finished
     assert judged["trial"] == result["winner"]["trial"] and judged["purpose"] == "judgement"
     assert judged["score"] == pytest.approx(result["winner"]["exam"]["overall"]["score"])
     assert [judged["score_low"], judged["score_high"]] == pytest.approx(result["winner"]["exam"]["intervals"]["score"])
-    (film,) = run.media("video of the winner")
-    assert film.read_bytes() == paths.best.video.read_bytes()
+    for whose, film in (("winner", paths.best.video), ("baseline", paths.best.baseline_video)):
+        (file,) = run.media(f"video of the {whose}")
+        assert file.read_bytes() == film.read_bytes()
     for chart in ("Learning curves", "Parameters and scores", "Slices", "Where the time went"):
         (file,) = run.media(chart)
         assert json.loads(file.read_text())["data"]

@@ -54,22 +54,31 @@ def followed(spec: Spec, paths: SweepPaths, say: Callable[[str], None]) -> Itera
     if spec.tracking.wandb is None or warnings(spec):
         yield
         return
-    paths.wandb.mkdir(exist_ok=True)
-    with open(paths.wandb_log, "ab") as log:
-        follower = subprocess.Popen(
-            [sys.executable, "-m", "go1_sweep.tracking.wandb_follower", str(paths.folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=_environment(paths, spec.tracking.wandb.base_url),
-            start_new_session=True,
-        )
+    try:
+        follower = _started(paths, spec.tracking.wandb.base_url)
+    except OSError as error:
+        say(f"W&B: nothing is told, since {error.filename or 'its process'} cannot be made: {error.strerror}")
+        yield
+        return
     listener = threading.Thread(target=_listen, args=(follower, say), daemon=True)
     listener.start()
     try:
         yield
     finally:
         _end(follower, listener, paths, say)
+
+
+def _started(paths: SweepPaths, base_url: str | None) -> subprocess.Popen[bytes]:
+    paths.wandb.mkdir(exist_ok=True)
+    with open(paths.wandb_log, "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "go1_sweep.tracking.wandb_follower", str(paths.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=_environment(paths, base_url),
+            start_new_session=True,
+        )
 
 
 def _environment(paths: SweepPaths, base_url: str | None) -> dict[str, str]:
