@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL, Command, Sweep, start, table, wait_for, write_sweep
+from conftest import SMALL, Command, Sweep, by_trial, start, table, wait_for, write_sweep
 from wandb_files import Run, runs
 from wandb_server import Server, hanging, serving
 
@@ -76,7 +75,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
         search={"trials": 5, "sampler": "random", "seed": 1, "parameters": parameters},
         baseline={"learning_rate": 1e-4},  # not the best one
         budget={"unit": "env_steps", "max": 1536},
-        final={"finalists": 2, "envs": 12, "seeds": 1, "video": {"length": 12}},
+        final={"finalists": 2, "envs": 12, "seeds": 1, "retrain_seeds": 4, "video": {"length": 12}},
         tracking={"wandb": {**WANDB, "entity": "team"}},
     )
     code, out, err = sweep.run()
@@ -86,7 +85,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 def test_each_trial_is_a_run_with_its_parameters_in_the_group_of_the_sweep(finished):
     rows, found = finished.sweep.trials(), told(finished.sweep)
-    assert set(found) == {"sweep", *rows}
+    assert set(found) == {"sweep", *rows, *retrained(finished.sweep)}
     assert {row["state"] for row in rows.values()} == {"completed", "infeasible"}
     ids = {name: run.record.run_id.partition("-") for name, run in found.items()}
     assert {(sweep_id, name) for sweep_id, _, name in ids.values()} == {(ids["sweep"][0], name) for name in found}
@@ -104,6 +103,19 @@ def test_each_trial_is_a_run_with_its_parameters_in_the_group_of_the_sweep(finis
         assert run.summary["score"] == (float(row["score"]) if row["score"] else None)
         assert run.summary["env_steps"] == int(row["env_steps"])
     assert set(of_trials(finished.sweep)) == set(rows)
+
+
+def test_each_training_with_a_fresh_seed_is_a_run_of_its_own_kind(finished):
+    rows = retrained(finished.sweep)
+    found = {name: run for name, run in told(finished.sweep).items() if run.record.job_type == "retraining"}
+    assert set(found) == set(rows) and len(rows) == 8
+    for name, run in found.items():
+        assert run.config["seed"] == int(rows[name]["seed"])
+        assert len(run.history) == int(rows[name]["iterations"])
+
+
+def retrained(sweep: Sweep) -> dict[str, dict[str, str]]:
+    return by_trial(SweepPaths(sweep.folder).retrained)
 
 
 def test_each_iteration_is_logged_as_logs_csv_has_it_on_the_axis_of_the_budget(finished):
@@ -149,7 +161,7 @@ def test_the_policy_is_an_artifact_of_the_winners_run(finished):
     made = {name: each for name, run in told(finished.sweep).items() for each in run.artifacts if each.type == "policy"}
     ((trial, artifact),) = made.items()
     assert trial == result["winner"]["trial"]
-    assert (artifact.name, list(artifact.aliases)) == ("sweep-policy", ["best", "latest"])
+    assert (artifact.name, set(artifact.aliases)) == ("sweep-policy", {"best", "latest"})
     about = json.loads(artifact.metadata)
     assert (about["trial"], about["parameters"]) == (trial, result["winner"]["parameters"])
     assert about["exam"]["score"] == pytest.approx(result["winner"]["exam"]["overall"]["score"])
@@ -181,7 +193,7 @@ def has_all(server: Server, sweep: Sweep) -> None:
     """The server has each trial as it was, its winner's video, and its policy as an artifact of the winner's run."""
     found = {run_id.partition("-")[2]: run for run_id, run in server.runs.items()}
     rows = sweep.trials()
-    assert set(found) == {"sweep", *rows}
+    assert set(found) == {"sweep", *rows, *retrained(sweep)}
     for trial, row in rows.items():
         assert [line["_step"] for line in found[trial].history] == sweep.iterations(trial)
         assert found[trial].tags[-1] == row["state"]
@@ -248,24 +260,40 @@ def test_a_server_that_never_answers_neither_slows_nor_ends_a_trial(tmp_path, ki
     (said,) = re.findall("W&B: (.*)", out)
     assert f"to upload them: WANDB_BASE_URL={base_url} wandb sync {sweep.folder / 'wandb'}" in said
     assert_whole(sweep)
-    assert holding(KEY, sweep) == []
+    assert holding(KEY, sweep) == [] and KEY not in out
 
 
 def test_what_a_server_that_falls_silent_has_not_taken_stays_in_the_folder(tmp_path):
     with serving() as server:
         sweep = tracked(tmp_path, base_url=server.address)
         running = start("run", str(sweep.file), env={"WANDB_API_KEY": KEY})
-
-        def silence() -> None:
-            wait_for(lambda: any(run.history for run in list(server.runs.values())), 90, "an iteration at the server")
-            server.is_silent = True
-
-        threading.Thread(target=silence, daemon=True).start()
+        fall_silent(server)
         out = ended_in_time(running, sweep)
     address, said = re.findall("W&B: (.*)", out)
     assert address.startswith(server.address)
     assert f"wandb sync --include-online {sweep.folder / 'wandb'}" in said
     assert_whole(sweep)
+
+
+def fall_silent(server: Server) -> None:
+    wait_for(lambda: any(run.history for run in list(server.runs.values())), 90, "an iteration at the server")
+    server.is_silent = True
+
+
+def test_no_follower_waits_for_a_silent_server_when_its_driver_was_killed(tmp_path):
+    with serving() as server:
+        sweep = write_sweep(
+            tmp_path,
+            search={**FEW["search"], "fixed": {"env.step_seconds": 0.02}},
+            budget={"unit": "iterations", "max": 1000},
+            resources=FEW["resources"],
+            tracking={"wandb": {**WANDB, "base_url": server.address}},
+        )
+        running = start("run", str(sweep.file), env={"WANDB_API_KEY": KEY})
+        fall_silent(server)
+        running.process.kill()
+        running.finish()  # no process is left
+    assert {run.tags[-1] for run in of_trials(sweep).values()} == {"interrupted"}
 
 
 def test_a_sweep_that_is_killed_interrupted_and_resumed_logs_each_iteration_once_and_leaves_no_process(tmp_path):

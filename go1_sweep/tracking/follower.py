@@ -92,8 +92,8 @@ def _environment(paths: SweepPaths, base_url: str | None) -> dict[str, str]:
         "WANDB_DATA_DIR": str(paths.wandb.absolute()),
     }
     ours = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
-    places = {"WANDB_DIR": str(paths.folder.absolute()), **({"WANDB_BASE_URL": base_url} if base_url else {})}
-    return settings | ours | places
+    places = {"WANDB_DIR": str(paths.folder.absolute()), "WANDB_USE_DOT_WANDB": "false"}
+    return settings | ours | places | ({"WANDB_BASE_URL": base_url} if base_url else {})
 
 
 def _listen(follower: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:

@@ -136,9 +136,7 @@ class Runs:
             reinit="create_new",
             settings=wandb.Settings(
                 finish_timeout_raises=True,
-                disable_git=True,  # of a working folder that has nothing to do with the sweep
-                save_code=False,
-                x_disable_stats=True,  # of the driver's machine, and the same for all runs
+                x_disable_machine_info=True,  # it would be that of the follower, the same for all runs
             ),
             **arguments,
         )
