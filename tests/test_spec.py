@@ -246,7 +246,10 @@ def test_what_launches_isaac_lab_is_its_section_without_the_interpreter():
     assert load("").of_simulator("mjlab").launch == {}
 
 
-TOP = "known: name, task, simulator, search, baseline, budget, early_stopping, resources, final, isaaclab, mjlab, tracking, storage"
+TOP = (
+    "known: name, task, simulator, search, baseline, budget, early_stopping, resources, final, isaaclab, mjlab, "
+    "tracking, storage"
+)
 RAW = "(or a raw path: env.<path>, agent.<path>)"
 ONE_OF = "needs one of choice, uniform, log_uniform, int_uniform"
 SHARE = "expected 'auto', 0, 1 or a share of one (0.25: four trials to a GPU)"
