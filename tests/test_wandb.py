@@ -216,6 +216,8 @@ def test_with_a_key_in_netrc_it_is_online_and_the_key_stands_in_no_file_of_the_s
     assert re.findall("W&B: (.*)", out) == [f"{server.address}/me/go1-tests/runs/{sweeps_own}"]
     has_all(server, sweep)
     assert {run.group for run in server.runs.values()} == {"a group"}
+    assert server.uses == [(sweeps_own, "sweep-policy")], "the lineage, of which only a server can hear"
+    assert SweepPaths(sweep.folder).wandb_log.read_text() == "", "nothing went wrong"
     assert holding(KEY, sweep) == []
     assert KEY not in out
 

@@ -36,7 +36,7 @@ class Server(ThreadingHTTPServer):
         self.runs: dict[str, Uploaded] = {}
         self.files: Counter[str] = Counter()
         self.artifacts: list[dict[str, Any]] = []
-        self.asked: Counter[str] = Counter()
+        self.uses: list[tuple[str, str]] = []
         self.keys: set[str] = set()
         self.is_silent = False
         self._is_over = threading.Event()
@@ -59,7 +59,6 @@ class Server(ThreadingHTTPServer):
 
     def answer(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
         """The data of a GraphQL query; none for those that W&B's client does without."""
-        self.asked[operation] += 1
         match operation:
             case "Viewer":
                 return {"viewer": {"id": "u", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
@@ -79,8 +78,13 @@ class Server(ThreadingHTTPServer):
                 return {"project": None}
             case "CreateArtifact":
                 self.artifacts.append(given["input"])
-                made = {"id": "a", "state": "COMMITTED", "artifactSequence": {"id": "s", "latestArtifact": {"id": "a"}}}
+                made = {"id": str(len(self.artifacts) - 1), "state": "COMMITTED", "artifactSequence": {"id": "s"}}
                 return {"createArtifact": {"artifact": made}}
+            case "ArtifactByID":
+                return {"artifact": self._artifact(int(given["id"]))}
+            case "UseArtifact":
+                self.uses.append((given["runName"], self.artifacts[int(given["artifactID"])]["artifactCollectionName"]))
+                return {"useArtifact": {"artifact": {"id": given["artifactID"]}}}
         return {}
 
     def stream(self, run: Uploaded, content: dict[str, Any]) -> None:
@@ -92,6 +96,27 @@ class Server(ThreadingHTTPServer):
             run.summary |= json.loads(line)
         run.is_over = bool(content.get("complete"))
 
+    def _artifact(self, place: int) -> dict[str, Any]:
+        given = self.artifacts[place]
+        names = {"name": given["artifactCollectionName"], "project": PROJECT}
+        absent = ("description", "metadata", "historyStep", "commitHash", "updatedAt")
+        return {
+            **dict.fromkeys(absent),
+            "id": str(place),
+            "artifactSequence": {"__typename": "ArtifactSequence", "id": "s", **names},
+            "artifactType": {"name": given["artifactTypeName"]},
+            "versionIndex": 0,
+            "ttlDurationSeconds": 0,
+            "ttlIsInherited": False,
+            "tags": [],
+            "aliases": [],
+            "state": "COMMITTED",
+            "size": 1,
+            "fileCount": 1,
+            "digest": given["digest"],
+            "createdAt": "2026-01-01T00:00:00Z",
+        }
+
     def _bucket(self, given: dict[str, Any]) -> dict[str, Any] | None:
         if (run := self.runs.get(given["name"])) is None:
             return None
@@ -102,6 +127,7 @@ class Server(ThreadingHTTPServer):
 
 
 ME = {"id": "e", "name": "me"}
+PROJECT = {"id": "UHJvamVjdDox", "internalId": "UHJvamVjdEludGVybmFsSWQ6MQ==", "name": "go1-tests", "entity": ME}
 
 
 class _Handler(BaseHTTPRequestHandler):
