@@ -35,7 +35,8 @@ from go1_sweep.paths import SweepPaths
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
 from go1_sweep.sweep import run  # before Ray: it says how Ray is to behave
-from go1_sweep.sweep.local_ray import Slots, local_ray
+from go1_sweep.sweep.local_ray import local_ray
+from go1_sweep.sweep.slots import Slots
 from go1_sweep.terminal import Plan, Terminal
 
 # isort: split
@@ -173,6 +174,7 @@ def ours(folder: Path, options: argparse.Namespace) -> Watch:
     spec, paths, slots = spec_of(folder, options), SweepPaths(folder / "sweep"), Slots(options.slots, 0, CPUS)  # pyright: ignore[reportArgumentType]
     paths.trials.mkdir(parents=True)
     run.TrialActor = Sleeper  # pyright: ignore[reportAttributeAccessIssue]
+    run.counting = lambda wanted: lambda: options.slots
     terminal = Terminal(Console(file=io.StringIO()))
     terminal.plan(Plan(spec, "flat", {}, options.slots, 0))
     with local_ray(str(folder), ""):

@@ -255,10 +255,12 @@ def _stop(options: argparse.Namespace) -> None:
 def _validate(options: argparse.Namespace) -> None:
     from go1_sweep.sweep.preflight import check, with_simulator
     from go1_sweep.terminal import Terminal
+    from go1_sweep.tracking import follower
 
     spec = with_simulator(_load(options))
+    warnings = follower.warnings(spec)
     preflight = check(spec)
-    for warning in preflight.warnings:
+    for warning in [*preflight.warnings, *warnings]:
         Terminal().warn(warning)
     print(f"{options.spec}: fine ({preflight.task_id} on {spec.simulator})")
 

@@ -13,7 +13,6 @@ from go1_sweep.errors import BadInput
 from go1_sweep.parameters import Value
 from go1_sweep.spec import Spec
 from go1_sweep.spec_warnings import warnings
-from go1_sweep.tracking import follower
 from go1_sweep.worker.lookup import find_simulator
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
 
@@ -62,10 +61,8 @@ def asking(spec: Spec) -> Iterator[Callable[[], Preflight]]:
         spec: with the simulator found.
 
     Raises:
-        BadInput: no such task, or a parameter that the task's configuration refuses; the simulator does not start;
-            W&B is asked for, and is not installed.
+        BadInput: no such task, or a parameter that the task's configuration refuses; the simulator does not start.
     """
-    follower.warnings(spec)
     settings, timeout = spec.of_simulator(spec.simulator), spec.resources.stall_timeout
     with contextlib.ExitStack() as until_the_answer:
         folder = until_the_answer.enter_context(tempfile.TemporaryDirectory(prefix="go1_sweep-"))
@@ -99,7 +96,7 @@ def _answer(spec: Spec, worker: WorkerProcess) -> Preflight:
     for (where, _), error in zip(settings, checked.errors, strict=True):
         if error:
             raise BadInput(f"{where}: {error} (task {checked.task_id})")
-    return Preflight(checked.task_id, hello.versions, [*warnings(spec, checked.defaults), *follower.warnings(spec)])
+    return Preflight(checked.task_id, hello.versions, warnings(spec, checked.defaults))
 
 
 def _settings(spec: Spec) -> list[tuple[str, dict[str, Value]]]:

@@ -33,7 +33,7 @@ from go1_sweep.sweep.trainable import TrialActor
 from go1_sweep.sweep.trials import Retrainings, Trainings, Trials
 from go1_sweep.sweep.tune_adapters import Trouble, TuneEvents, TuneScheduler, TuneSearcher
 from go1_sweep.terminal import Plan, Terminal
-from go1_sweep.tracking.follower import followed
+from go1_sweep.tracking import follower
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
 from go1_sweep.wording import export_command, report_command, resume_command, title
 
@@ -53,7 +53,7 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str |
         Interrupted: Ctrl-C; each trial ended at its next report, or at once at the second.
         UserError: the results could not be written, or no finalist could be played.
     """
-    before = resume.earlier(spec)
+    before, warnings = resume.earlier(spec), follower.warnings(spec)
     with (
         tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
         _ray(spec, terminal, Path(scratch), address, is_for_trials=not dry_run) as (spec, preflight),
@@ -70,7 +70,7 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str |
                 return
         terminal.plan(Plan(spec, preflight.task_id, preflight.versions, slots.count, slots.gpus))
         paths = SweepPaths(spec.folder)
-        for warning in [*preflight.warnings, *resume.other_versions(paths, results.packages(preflight))]:
+        for warning in [*preflight.warnings, *warnings, *resume.other_versions(paths, results.packages(preflight))]:
             terminal.warn(warning)
         if dry_run:
             return
@@ -88,7 +88,7 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str |
                 if before:
                     results.reopen(paths, spec)
                 results.write_environment(paths, preflight)
-                with refreshed(paths.folder), followed(spec, paths, terminal.note):
+                with refreshed(paths.folder), follower.followed(spec, paths, terminal.note):
                     ended = _run(spec, paths, slots, preflight.versions, terminal, scratch)
         except BlockingIOError:
             raise resume.runs_already(paths) from None
