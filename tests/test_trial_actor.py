@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -106,6 +107,13 @@ def test_a_disk_that_is_full_when_a_worker_is_to_start_is_waited_for(actor, path
     results = steps(one)
     assert [note for result in results for note in result["notes"]] == ["the disk is full: it waits for room"]
     assert results[-1]["state"] == "completed"
+
+
+def test_a_node_that_does_not_see_the_storage_is_named_and_makes_no_other(actor, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    (result,) = steps(actor(retries=0, folder=str(elsewhere / "a")))
+    assert (result["state"], elsewhere.exists()) == ("failed", False)
+    assert result["why"].startswith(f"{elsewhere} is not there on node {platform.node()}: all nodes need the storage")
 
 
 def test_without_retries_the_first_crash_is_the_last(actor, paths):

@@ -22,7 +22,7 @@ from go1_sweep.errors import BadInput, one_line
 from go1_sweep.paths import shown
 from go1_sweep.spec import Spec
 from go1_sweep.sweep.preflight import Preflight, check, with_simulator
-from go1_sweep.sweep.slots import Slots
+from go1_sweep.sweep.slots import Slots, slots_for
 
 TOKEN = (
     "its token must be in ~/.ray/auth_token, RAY_AUTH_TOKEN or the file of RAY_AUTH_TOKEN_PATH; "
@@ -79,11 +79,10 @@ def checked(spec: Spec) -> tuple[Spec, Preflight]:
     """What the simulator says of a sweep file, on a node that trials may get: the driver's need not have it.
 
     Raises:
-        BadInput: see ``preflight``.
+        BadInput: see ``preflight``; or no node has what a trial wants.
     """
-    wanted = spec.resources
-    gpus = wanted.gpus if wanted.gpus != "auto" else int(bool(ray.cluster_resources().get("GPU")))
-    look = ray.remote(num_cpus=wanted.cpus, num_gpus=gpus, max_retries=0)(_check)
+    slots = slots_for(spec.resources)  # else it would wait for a node for ever
+    look = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=0)(_check)
     try:
         return ray.get(look.remote(spec))
     except RayTaskError as error:

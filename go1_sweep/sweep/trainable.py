@@ -165,7 +165,11 @@ class TrialActor(tune.Trainable):
     def _start(self) -> None:
         """Bring the worker to where the trial stands, in a fresh process if the old one is no longer sound."""
         folder = Path(self._train.folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileNotFoundError:  # made by the driver: this node has another storage, or none
+            where = f"{folder.parent} is not there on node {platform.node()}"
+            raise WorkerFailed(f"{where}: all nodes need the storage under one path") from None
         log = TrialPaths(folder).worker_log
         if self._worker is not None and (problem := self._switch()):
             self._end_worker()
