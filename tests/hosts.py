@@ -66,6 +66,7 @@ class Hosts:
     """Hosts of one cluster, the first of which is its head."""
 
     folder: Path
+    has_dashboard: bool = False
     token: str = field(default_factory=lambda: secrets.token_hex(32))
     bridge: str = field(default_factory=lambda: f"g{secrets.token_hex(3)}")
     all: list[Host] = field(default_factory=list)
@@ -82,7 +83,7 @@ class Hosts:
         private = self.folder / name
         (private / "ray").mkdir(parents=True)
         (private / "empty").mkdir()
-        joins = f"--head --port={PORT} --include-dashboard=false"
+        joins = f"--head --port={PORT} --include-dashboard={str(self.has_dashboard).lower()}"
         if self.all:
             joins = f"--address={self.all[0].address}:{PORT}"
         script = ENTER.format(
@@ -128,9 +129,9 @@ class Hosts:
 
 
 @contextlib.contextmanager
-def hosts(folder: Path, *cpus: int) -> Iterator[Hosts]:
+def hosts(folder: Path, *cpus: int, has_dashboard: bool = False) -> Iterator[Hosts]:
     """Hosts with so many CPUs for Ray, of which the first is the head."""
-    found = Hosts(folder)
+    found = Hosts(folder, has_dashboard)
     _ip("link", "add", found.bridge, "type", "bridge")
     try:
         _ip("addr", "add", f"{NET}.1/24", "dev", found.bridge)

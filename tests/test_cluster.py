@@ -35,7 +35,7 @@ def used(paths: SweepPaths) -> set[str]:
 def test_a_sweep_uses_all_hosts_one_that_joins_and_survives_one_that_dies(tmp_path):
     sweep = a_sweep(tmp_path, 12, **{"env.step_seconds": 0.02})
     paths = SweepPaths(sweep.folder)
-    with hosts(tmp_path / "hosts", 0, 1, 1) as cluster:
+    with hosts(tmp_path / "hosts", 0, 1, 1, has_dashboard=True) as cluster:
         head, dying, steady = cluster.all
         command = cluster.start("run", str(sweep.file))
         wait_for(lambda: {dying.name, steady.name} <= used(paths), 120, "a trial on each host")
@@ -50,6 +50,7 @@ def test_a_sweep_uses_all_hosts_one_that_joins_and_survives_one_that_dies(tmp_pa
     for trial, row in rows.items():
         assert sweep.iterations(trial) == list(range(1, int(row["iterations"]) + 1))
     assert head.name not in used(paths)
+    assert "Ray's dashboard: http://127.0.0.1:8265, on its head" in out
     assert json.loads(paths.result.read_text())["phase"] == "finished"
 
 

@@ -35,8 +35,10 @@ LEAST_BYTES = 2**30
 
 
 @contextlib.contextmanager
-def joined(address: str) -> Iterator[None]:
+def joined(address: str) -> Iterator[str]:
     """The cluster, until the context is left; what it ran for us ends then, however we end.
+
+    Gives HOST:PORT of its dashboard; empty where none runs.
 
     Args:
         address: HOST:PORT of its head, or ``auto``: the one that runs on this machine.
@@ -46,7 +48,7 @@ def joined(address: str) -> Iterator[None]:
     """
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
+        context = ray.init(
             address=address,
             log_to_driver=False,
             logging_level=logging.CRITICAL,
@@ -60,7 +62,7 @@ def joined(address: str) -> Iterator[None]:
     for name in ("ray", "ray.tune"):  # they name things that are in none of our files; we say it ourselves
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        yield
+        yield context.dashboard_url or ""
     finally:
         ray.shutdown()
 

@@ -108,7 +108,9 @@ def _ray(
 ) -> Iterator[tuple[Spec, Preflight]]:
     """A Ray of our own, or the cluster at an address; with the simulator that is there, and what that says."""
     if address:
-        with joined(address):
+        with joined(address) as dashboard:
+            if dashboard:
+                terminal.note(f"Ray's dashboard: http://{dashboard}, on its head")
             if spec.resources.shares_gpus:
                 terminal.warn(EACH_NODE_NEEDS_MPS)
             yield checked(spec)
