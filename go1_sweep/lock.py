@@ -27,6 +27,7 @@ class Driver:
         started: when it began, UTC, ISO 8601.
         slots: how many trainings run side by side.
         done: how many whole budgets of training had been done before.
+        address: of the cluster that it ran on; ``None``: this machine.
     """
 
     pid: int
@@ -34,10 +35,11 @@ class Driver:
     started: str
     slots: int
     done: float
+    address: str | None = None
 
 
 @contextlib.contextmanager
-def held(path: Path, slots: int, done: float = 0.0) -> Iterator[None]:
+def held(path: Path, slots: int, done: float = 0.0, address: str | None = None) -> Iterator[None]:
     """Hold the lock, in a file that says who does; the file stays.
 
     Raises:
@@ -48,7 +50,7 @@ def held(path: Path, slots: int, done: float = 0.0) -> Iterator[None]:
         _lock(file)
         file.truncate(0)
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        json.dump(asdict(Driver(os.getpid(), platform.node(), started, slots, done)), file)
+        json.dump(asdict(Driver(os.getpid(), platform.node(), started, slots, done, address)), file)
         file.flush()
         yield
 
@@ -78,6 +80,8 @@ def driver(path: Path) -> Driver | None:
     try:
         found = Driver(**strict_json.loads(path.read_text(encoding="utf-8")))
         datetime.fromisoformat(found.started)
+        if not isinstance(found.address, str | None):
+            return None
     except (OSError, ValueError, TypeError):
         return None
     return found

@@ -77,7 +77,8 @@ def _is_address(text: str) -> bool:
     """Of a server, and no more: a key in it would come into the sweep's files."""
     try:
         parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+        is_server = bool(parts.hostname) and parts.hostname != "wandb.ai" and parts.port != 0  # that one is a web site
+        return parts.scheme in ("http", "https") and is_server and "@" not in parts.netloc
     except ValueError:
         return False
 

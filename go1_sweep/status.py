@@ -61,6 +61,10 @@ class Status:
     records: list[TrialRecord]
     result: dict[str, Any] | None
 
+    def resume_command(self) -> str:
+        """What lets it go on where it ran."""
+        return resume_command(self.folder.absolute(), self.driver.address if self.driver else None)
+
 
 def read(folder: Path) -> Status:
     """Look at a sweep's folder.
@@ -313,7 +317,7 @@ def _outcome(status: Status) -> list[str]:
     if result is None:
         is_over = status.phase not in RUNS
         so_far = f"For the best policy so far: {export_command(paths.folder)}"
-        return [f"Go on: {resume_command(paths.folder)}", so_far] if is_over else []
+        return [f"Go on: {status.resume_command()}", so_far] if is_over else []
     winner, baseline = result["winner"], result["baseline"]
     if not winner:
         return [result["no_winner"]]

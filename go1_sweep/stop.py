@@ -43,5 +43,5 @@ def stop(folder: Path, console: Console) -> None:
     while lock.is_held(paths.lock):
         time.sleep(POLL_SECONDS)
     phase = status.read(folder).phase
-    then = f"Go on: {resume_command(folder)}" if phase != "finished" else "It had just finished."
+    then = f"Go on: {resume_command(folder, driver.address)}" if phase != "finished" else "It had just finished."
     console.print(f"Stopped. {then}", markup=False)

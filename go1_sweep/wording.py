@@ -44,9 +44,10 @@ def export_command(folder: Path) -> str:
     return f"python -m go1_sweep export {shlex.quote(shown(folder))} --out DIR"
 
 
-def resume_command(folder: Path) -> str:
-    """What lets a sweep go on, as it can be typed in a shell."""
-    return f"python -m go1_sweep resume {shlex.quote(shown(folder))}"
+def resume_command(folder: Path, address: str | None = None) -> str:
+    """What lets a sweep go on, on the cluster at the address where it ran on one, as it can be typed in a shell."""
+    where = f" --address {shlex.quote(address)}" if address else ""
+    return f"python -m go1_sweep resume {shlex.quote(shown(folder))}{where}"
 
 
 def report_command(folder: Path) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from conftest import Sweep, iterations, start, wait_for, write_sweep
 from hosts import hosts, why_not
+from test_report import Page
 
 from go1_sweep import timeline
 from go1_sweep.paths import SweepPaths
+from go1_sweep.report.page import write
 
 needs_hosts = pytest.mark.skipif(bool(problem := why_not()), reason=problem)
 FINAL = {"finalists": 1, "envs": 12, "seeds": 1, "exam_seconds": 1, "video": False}
@@ -74,12 +76,22 @@ def test_a_driver_that_is_killed_leaves_nothing_on_the_cluster_and_the_sweep_goe
         wait_for(lambda: iterations(SweepPaths(sweep.folder).trial("0000").folder), 90, "an iteration")
         command.process.kill()
         command.finish()
+        head = cluster.all[0].address
+        assert f"resume {sweep.folder} --address {head}:6379" in Page(write(sweep.folder).read_text()).text
         code, _, err = cluster.start("resume", str(sweep.folder)).finish()
     assert code == 0, err
     assert {row["state"] for row in sweep.trials().values()} <= {"completed", "early_stopped"}
 
 
-def test_where_no_cluster_is_that_is_said(tmp_path):
-    code, _, err = start("run", str(a_sweep(tmp_path, 2).file), "--address", "127.0.0.1:1").finish()
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:1", "the Ray cluster at 127.0.0.1:1 does not take us: its token must be in"),
+        ("local", "expected HOST:PORT or auto, not 'local'"),
+        ("ray://head:10001", "expected HOST:PORT or auto, not 'ray://head:10001'"),
+    ],
+)
+def test_where_no_cluster_is_that_is_said(tmp_path, address, said):
+    code, _, err = start("run", str(a_sweep(tmp_path, 2).file), "--address", address).finish()
     assert code == 2
-    assert err.startswith("error: --address: ") and "Traceback" not in err
+    assert err.startswith(f"error: --address: {said}")

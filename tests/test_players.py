@@ -1,10 +1,12 @@
-"""One player of policies, with a real worker and the fake simulator, but without Ray."""
+"""Players of policies, with real workers and the fake simulator; one by itself, and several in Ray."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,3 +98,28 @@ def test_a_film_that_hangs_in_gl_leaves_nothing_behind(player, checkpoint, tmp_p
 )
 def test_films_are_drawn_on_the_gpu_that_was_assigned(assigned, ordinals, expected):
     assert egl_device(assigned, ordinals) == expected
+
+
+IN_RAY = """
+import sys, tempfile
+from pathlib import Path
+from go1_sweep import protocol
+from go1_sweep.sweep import players
+from go1_sweep.sweep.local_ray import local_ray
+from go1_sweep.sweep.slots import Slots
+from go1_sweep.worker.process import WorkerSpec
+import ray
+
+players.PATIENCE_SECONDS = 1.0
+job = protocol.Evaluate(protocol.Policy(sys.argv[1], "flat", {}), 2, 1, 0, "", exam_seconds=0)
+worker = WorkerSpec(simulator="fake", python=None, device="cpu", threads=1, stall_timeout=60.0)
+with tempfile.TemporaryDirectory() as scratch, local_ray(scratch, "try again"):
+    more = int(ray.cluster_resources()["CPU"]) + 1
+    with players.Players(Slots(more, 0, 1), worker, Path(scratch, "log")) as several:
+        print(len(list(several.play([job] * 2 * more))) == 2 * more)
+"""
+
+
+def test_all_jobs_are_done_where_fewer_players_fit_than_did_when_the_sweep_began(checkpoint):
+    done = subprocess.run([sys.executable, "-c", IN_RAY, checkpoint], capture_output=True, text=True, timeout=200)
+    assert done.stdout == "True\n", done.stderr

@@ -236,10 +236,14 @@ def test_text_of_the_users_stays_text(tmp_path, capsys):
 
 def test_the_best_trial_comes_first_and_what_broke_can_be_repeated(tmp_path, capsys):
     states = ["completed", "failed", "early_stopped", "completed", "infeasible"]
-    page = reported(a_sweep(tmp_path, states), capsys)
+    paths = a_sweep(tmp_path, states)
+    paths.trial("0001").folder.mkdir()
+    paths.trial("0001").worker_log.write_text("it began\nsomething <odd>\n")
+    page = reported(paths, capsys)
     rows = re.findall(r"<tr><td>(\d+)</td>", page_of(SweepPaths(tmp_path)))
     assert rows[:3] == ["0003", "0000", "0002"]
     assert "trial 0001 failed: told to fail <b>." in page.text
+    assert f"The end of its log, {paths.trial('0001').worker_log}:\nit began\nsomething <odd>\n" in page.text
     assert (
         "python -m go1_sweep train --task flat --simulator fake" in page.text and "trial 0004 infeasible" in page.text
     )

@@ -109,11 +109,15 @@ def test_a_disk_that_is_full_when_a_worker_is_to_start_is_waited_for(actor, path
     assert results[-1]["state"] == "completed"
 
 
-def test_a_node_that_does_not_see_the_storage_is_named_and_makes_no_other(actor, tmp_path):
+def test_a_trial_on_a_node_that_does_not_see_the_storage_waits_for_it_and_makes_no_other(actor, tmp_path):
     elsewhere = tmp_path / "elsewhere"
-    (result,) = steps(actor(retries=0, folder=str(elsewhere / "a")))
-    assert (result["state"], elsewhere.exists()) == ("failed", False)
-    assert result["why"].startswith(f"{elsewhere} is not there on node {platform.node()}: all nodes need the storage")
+    lost = actor(retries=0, folder=str(elsewhere / "a"))
+    first, second = lost.step(), lost.step()
+    assert (first["state"], first["done"], second["notes"], elsewhere.exists()) == ("running", False, [], False)
+    (note,) = first["notes"]
+    assert note.startswith(f"{elsewhere} is not there on node {platform.node()}: it waits for the storage")
+    elsewhere.mkdir()
+    assert steps(lost)[-1]["state"] == "completed"
 
 
 def test_without_retries_the_first_crash_is_the_last(actor, paths):

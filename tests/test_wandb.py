@@ -204,6 +204,18 @@ def has_all(server: Server, sweep: Sweep) -> None:
     assert made == [winner]
 
 
+@pytest.mark.parametrize(("machine", "has_key"), [("api.wandb.ai", True), ("example.org", False)])
+def test_a_key_of_wandbs_own_server_is_found_as_wandb_finds_it(tmp_path, machine, has_key):
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine {machine}\nlogin user\npassword {KEY}\n")
+    netrc.chmod(0o600)
+    asked = "from go1_sweep.tracking.wandb_runs import _has_key; print(_has_key())"
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env={**os.environ, "NETRC": str(netrc)}, capture_output=True, text=True
+    )
+    assert done.stdout == f"{has_key}\n", done.stderr
+
+
 def test_with_a_key_in_netrc_it_is_online_and_the_key_stands_in_no_file_of_the_sweep(tmp_path):
     netrc = tmp_path / "netrc"
     with serving() as server:

@@ -11,6 +11,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from go1_sweep import status, timeline
+from go1_sweep.evidence import evidence
 from go1_sweep.paths import BASELINE, SweepPaths, shown, write_atomically
 from go1_sweep.report.charts import Chart, charts
 from go1_sweep.status import RUNS, Status
@@ -22,7 +23,6 @@ from go1_sweep.wording import (
     figures_of,
     number,
     play_command,
-    resume_command,
     title,
     train_command,
     value,
@@ -272,14 +272,15 @@ def _failures(sweep: Status, paths: SweepPaths) -> str:
 
 def _failure(sweep: Status, paths: SweepPaths, record: TrialRecord) -> str:
     log = paths.trial(record.trial).worker_log
-    where = f" Its log: {shown(log)}. To repeat it:" if log.exists() else ""
-    told = f"{title(record.trial)} {record.state}: {record.why}.{where}"
-    return f"<p>{escape(told)}</p><pre>{escape(train_command(sweep.spec, record))}</pre>"
+    told = f"<p>{escape(f'{title(record.trial)} {record.state}: {record.why}.')}</p>"
+    if log.exists():
+        told += f"<p>The end of its log, {escape(shown(log))}:</p><pre>{escape(chr(10).join(evidence(log)))}</pre>"
+    return f"{told}<p>To repeat it:</p><pre>{escape(train_command(sweep.spec, record))}</pre>"
 
 
 def _commands(sweep: Status, paths: SweepPaths) -> str:
     folder = paths.folder
-    commands = {"Go on, or with more trials (--trials)": resume_command(folder)}
+    commands = {"Go on, or with more trials (--trials)": sweep.resume_command()}
     if (sweep.result or {}).get("winner"):
         commands["Play the winner"] = play_command(paths.best.checkpoint)
     if any(record.progress.score is not None for record in sweep.records):

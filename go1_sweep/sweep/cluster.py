@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import re
 import secrets
 import shutil
 import signal
@@ -24,10 +25,13 @@ from go1_sweep.spec import Spec
 from go1_sweep.sweep.preflight import Preflight, check, with_simulator
 from go1_sweep.sweep.slots import Slots, slots_for
 
+ADDRESS = re.compile(r"[^\s:/]+:\d+")
 TOKEN = (
     "its token must be in ~/.ray/auth_token, RAY_AUTH_TOKEN or the file of RAY_AUTH_TOKEN_PATH; "
     "a cluster that has none takes everybody, and us with RAY_AUTH_MODE=disabled"
 )
+CHECK_SECONDS = 600.0
+"""So long a node may take to be free and to import the simulator."""
 NODE_SECONDS = 120.0
 """So long a node may take to start a process of ours and to look at the storage."""
 LEAST_BYTES = 2**30
@@ -44,8 +48,10 @@ def joined(address: str) -> Iterator[str]:
         address: HOST:PORT of its head, or ``auto``: the one that runs on this machine.
 
     Raises:
-        BadInput: there is none, or it does not take us.
+        BadInput: there is none, it does not take us, or that is no address.
     """
+    if address != "auto" and not ADDRESS.fullmatch(address):
+        raise BadInput(f"--address: expected HOST:PORT or auto, not '{address}'")
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         context = ray.init(
@@ -86,11 +92,14 @@ def checked(spec: Spec) -> tuple[Spec, Preflight]:
     slots = slots_for(spec.resources)  # else it would wait for a node for ever
     look = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=0)(_check)
     try:
-        return ray.get(look.remote(spec))
-    except RayTaskError as error:
-        if isinstance(error.cause, BadInput):
+        return ray.get(look.remote(spec), timeout=CHECK_SECONDS)
+    except GetTimeoutError:
+        wanted = f"{slots.cpus} CPUs and {slots.gpus:g} GPUs"
+        raise BadInput(f"no node had {wanted} free within {CHECK_SECONDS:g} s") from None
+    except RayError as error:
+        if isinstance(error, RayTaskError) and isinstance(error.cause, BadInput):
             raise BadInput(str(error.cause)) from None
-        raise
+        raise BadInput(f"a node that trials may get cannot check the sweep file: {_last_line(error)}") from None
 
 
 def _check(spec: Spec) -> tuple[Spec, Preflight]:
@@ -141,10 +150,15 @@ def check_nodes(folder: Path, slots: Slots) -> None:
             except GetTimeoutError:
                 raise BadInput(f"{who} gave no answer within {NODE_SECONDS:g} s") from None
             except RayError as error:
-                raise BadInput(f"{who} does not run our package: {one_line(error)}") from None
+                raise BadInput(f"{who} does not run our package: {_last_line(error)}") from None
             _refuse(who, said, folder)
     finally:
         ours.unlink(missing_ok=True)
+
+
+def _last_line(error: RayError) -> str:
+    """What Ray says of an error elsewhere ends with it."""
+    return str(error).strip().splitlines()[-1]
 
 
 def _refuse(who: str, node: Node, folder: Path) -> None:

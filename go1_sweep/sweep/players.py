@@ -18,6 +18,9 @@ from go1_sweep.sweep.slots import Slots
 from go1_sweep.worker.player import Player
 from go1_sweep.worker.process import WorkerSpec
 
+PATIENCE_SECONDS = 30.0
+"""So long idle players are kept warm while others have the last jobs."""
+
 
 class PlayerActor(Player):
     """A player in a process of Ray's."""
@@ -48,10 +51,16 @@ class Players:
 
     def __exit__(self, *_: object) -> None:
         """End all players and what they still do."""
+        self._end_idle()
+        for running in self._running.values():
+            ray.kill(running[0])
+
+    def _end_idle(self) -> None:
         with contextlib.suppress(RayError):
             ray.get([player.close.remote() for player in self._idle])
-        for player in [*self._idle, *(player for player, _, _ in self._running.values())]:
+        for player in self._idle:
             ray.kill(player)
+        self._idle.clear()
 
     def play(self, jobs: list[protocol.Job]) -> Iterator[tuple[int, protocol.Answer]]:
         """Do all jobs, as many at a time as there are slots; gives each one's place and answer, as they come.
@@ -65,7 +74,11 @@ class Players:
                 player = self._idle.pop() if self._idle else self._make.remote(*self._arguments)
                 place, job = waiting.popleft()
                 self._running[player.play.remote(job)] = player, place, time.monotonic()
-            (done,), _ = ray.wait(list(self._running), num_returns=1)
+            found, _ = ray.wait(list(self._running), num_returns=1, timeout=None if waiting else PATIENCE_SECONDS)
+            if not found:  # a node has left: an actor may wait for what an idle one holds
+                self._end_idle()
+                continue
+            (done,) = found
             player, place, began = self._running.pop(done)
             self.seconds += time.monotonic() - began
             try:

@@ -65,11 +65,12 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str |
             resume.refuse_changes(before, spec)
             if resume.is_done(before, spec):
                 terminal.note(
-                    f"{shown(spec.folder)} is finished; for more trials: {resume_command(spec.folder)} --trials N"
+                    f"{shown(spec.folder)} is finished; for more trials: "
+                    f"{resume_command(spec.folder, address)} --trials N"
                 )
                 return
         terminal.plan(Plan(spec, preflight.task_id, preflight.versions, slots.count, slots.gpus))
-        paths = SweepPaths(spec.folder)
+        paths, go_on = SweepPaths(spec.folder), resume_command(spec.folder, address)
         for warning in [*preflight.warnings, *warnings, *resume.other_versions(paths, results.packages(preflight))]:
             terminal.warn(warning)
         if dry_run:
@@ -84,12 +85,12 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str |
                     shutil.rmtree(paths.folder)
                 raise
         try:
-            with lock.held(paths.lock, slots.count, resume.done_before(spec)):
+            with lock.held(paths.lock, slots.count, resume.done_before(spec), address):
                 if before:
                     results.reopen(paths, spec)
                 results.write_environment(paths, preflight)
                 with refreshed(paths.folder), follower.followed(spec, paths, terminal.note):
-                    ended = _run(spec, paths, slots, preflight.versions, terminal, scratch)
+                    ended = _run(spec, paths, slots, preflight.versions, terminal, scratch, go_on)
         except BlockingIOError:
             raise resume.runs_already(paths) from None
         except OSError as error:
@@ -135,14 +136,14 @@ def _report(paths: SweepPaths, terminal: Terminal) -> None:
 
 
 def _run(
-    spec: Spec, paths: SweepPaths, slots: Slots, versions: dict[str, str], terminal: Terminal, scratch: str
+    spec: Spec, paths: SweepPaths, slots: Slots, versions: dict[str, str], terminal: Terminal, scratch: str, go_on: str
 ) -> UserError | None:
-    """Trials, final stage and ``result.json``; how the sweep ended, unless well."""
+    """Trials, final stage and ``result.json``; how the sweep ended, unless well, and that ``go_on`` lets it go on."""
     began = time.monotonic()
     outcome, ended, phase = None, None, "finished"
     trials = _run_trials(spec, paths, slots, terminal, scratch)
     records, trained = list(trials.records.values()), time.monotonic()
-    go_on, so_far = resume_command(paths.folder), export_command(paths.folder)
+    so_far = export_command(paths.folder)
     if trials.is_interrupted:
         how = f"go on: {go_on}; for the best policy so far: {so_far}"
         ended, phase = Interrupted(f"interrupted; {how}"), "interrupted"

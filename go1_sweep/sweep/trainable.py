@@ -35,6 +35,10 @@ def leak(memory: list[int]) -> str:
     return f"its memory grew from {memory[1] / 2**30:.1f} to {memory[-1] / 2**30:.1f} GiB"
 
 
+class StorageMissing(Exception):
+    """This node does not see the sweep's folder."""
+
+
 class TrialActor(tune.Trainable):
     """One GPU slot.
 
@@ -68,7 +72,7 @@ class TrialActor(tune.Trainable):
         """That the trial took here besides training, by use: all but what its worker tells of itself."""
         self._seconds_of_worker: dict[str, float] = {}
         self._waits = False
-        """Whether the disk is full; the worker says so again and again."""
+        """Whether the storage is full, or missing; the worker says the former again and again."""
         return True
 
     def step(self) -> dict[str, Any]:
@@ -89,6 +93,9 @@ class TrialActor(tune.Trainable):
         except WorkerFailed as failure:
             return self._failed(str(failure))
         except Exception as error:  # a raise would cost the actor, and Tune would not say why
+            if isinstance(error, StorageMissing):  # a trial that failed would make room for the next one to do so
+                time.sleep(POLL_SECONDS)
+                return self._waiting(f"{error}: it waits for the storage, which all nodes need under one path")
             if is_full(error):  # before there was a worker that could say so
                 time.sleep(POLL_SECONDS)
                 return self._waiting()
@@ -142,10 +149,10 @@ class TrialActor(tune.Trainable):
             self._find_checkpoint()
             return None
 
-    def _waiting(self) -> dict[str, Any]:
-        """The trial goes on when there is room."""
+    def _waiting(self, why: str = "the disk is full: it waits for room") -> dict[str, Any]:
+        """The trial goes on when it can."""
         if not self._waits:
-            self._note("the disk is full: it waits for room")
+            self._note(why)
         self._waits = True
         return self._result("running", "")
 
@@ -168,8 +175,7 @@ class TrialActor(tune.Trainable):
         try:
             folder.mkdir(exist_ok=True)
         except FileNotFoundError:  # made by the driver: this node has another storage, or none
-            where = f"{folder.parent} is not there on node {platform.node()}"
-            raise WorkerFailed(f"{where}: all nodes need the storage under one path") from None
+            raise StorageMissing(f"{folder.parent} is not there on node {platform.node()}") from None
         log = TrialPaths(folder).worker_log
         if self._worker is not None and (problem := self._switch()):
             self._end_worker()

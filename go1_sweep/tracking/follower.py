@@ -33,11 +33,16 @@ def warnings(spec: Spec) -> list[str]:
         BadInput: W&B is asked for, and is not installed.
     """
     wandb = spec.tracking.wandb
-    if wandb is None or importlib.util.find_spec("wandb"):
+    if wandb is None or _is_installed():
         return []
     if wandb.mode != "auto":
         raise BadInput(f"tracking.wandb: the package wandb is not installed: {INSTALL}")
     return [f"tracking.wandb: nothing goes to W&B, since the package wandb is not installed: {INSTALL}"]
+
+
+def _is_installed() -> bool:
+    found = importlib.util.find_spec("wandb")
+    return found is not None and found.origin is not None  # else it is a folder of that name in the working folder
 
 
 @contextlib.contextmanager
@@ -110,7 +115,9 @@ def _end(
     try:
         with contextlib.suppress(subprocess.TimeoutExpired):
             follower.wait(END_SECONDS + KILL_SECONDS)
-    finally:  # also at Ctrl-C
+    except KeyboardInterrupt:  # the sweep is over, however it ended: the user does not want to wait for W&B
+        say("W&B: not waited for any more")
+    finally:
         follower.kill()  # no more than it: what it started dies with it
         follower.wait()
         listener.join(KILL_SECONDS)

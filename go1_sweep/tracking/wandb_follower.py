@@ -11,6 +11,7 @@ import dataclasses
 import fcntl
 import functools
 import json
+import math
 import os
 import secrets
 import sys
@@ -31,6 +32,8 @@ from go1_sweep.tracking.rows import Rows
 from go1_sweep.tracking.wandb_runs import Runs
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
 
+ONLINE_SECONDS = 8.0
+"""So long after its end a sweep's runs are uploaded as they are told; with what follows within ``END_SECONDS``."""
 LOOK_SECONDS = 2.0
 """How often it looks whether there is something to tell."""
 AXES = {"iterations": "iteration"}
@@ -84,6 +87,8 @@ class Follower:
         self._paths, self._say = paths, say
         self._spec = spec.load(paths.spec)
         self._state = State.read(paths.wandb_state)
+        self.online_until = math.inf
+        """By ``time.monotonic``."""
         self._written = ""
         self._rows: dict[str, Rows] = {}
         self._iterations: dict[str, int] = {}
@@ -113,13 +118,15 @@ class Follower:
     def end(self) -> None:
         """Tell the end of the sweep."""
         self.look(is_over=True)
+        was_online = self.runs.is_online
         try:
             self._tell_results()
         except Exception as error:  # as of a server
-            if not self.runs.is_online:
+            if not was_online:
                 raise
             traceback.print_exc()
-            self.runs.go_offline(one_line(error))
+            if self.runs.is_online:
+                self.runs.go_offline(one_line(error))
             self._tell_results()
         is_up = self.runs.close_all()
         self._write()
@@ -130,7 +137,12 @@ class Follower:
         sweep = status.read(self._paths.folder)
         winner = (sweep.result or {}).get("winner")
         trial = next((each for each in sweep.records if winner and each.trial == winner["trial"]), None)
-        wandb_results.log(self._run(), sweep, trial and self._trial(trial, "trial"))
+        self._hurry()
+        winners = None
+        if trial:
+            winners = self._trial(trial, "trial")
+            winners.summary.update(_summary(trial))  # a server may take the summary of this part for all of it
+        wandb_results.log(self._run(), sweep, winners)
 
     def _run(self):  # noqa: ANN202  (wandb.Run, which only this package's neighbours name)
         spec = self._spec
@@ -155,6 +167,7 @@ class Follower:
         is_over, is_open = record.state != "running", record.trial in self._iterations
         if not is_open and known.state == record.state and record.progress.iterations <= known.iteration:
             return
+        self._hurry()
         run = self._trial(record, kind)
         rows = self._rows.setdefault(record.trial, Rows(paths.trial(record.trial)))
         # A server may know of more than was told before a run was closed: its next step says so.
@@ -168,7 +181,13 @@ class Follower:
             run.tags = self.runs.tags(record.state)
             self.runs.close(record.trial, exit_code=int(record.state == "failed"))
             self._rows.pop(record.trial).close()
-            self._state.trials[record.trial] = Told(self._iterations.pop(record.trial), record.state)
+            told = max(self._iterations.pop(record.trial), record.progress.iterations)  # whatever its log lacks
+            self._state.trials[record.trial] = Told(told, record.state)
+
+    def _hurry(self) -> None:
+        """Upload no more when the sweep is over for a while: what is in the folder can be uploaded later."""
+        if self.runs.is_online and time.monotonic() > self.online_until:
+            self.runs.go_offline("the sweep is over, and there is more to upload than its end has time for")
 
     def _write(self) -> None:
         content = dataclasses.asdict(self._state)
@@ -238,9 +257,10 @@ def main() -> None:
 def _watch(over: threading.Event, follower: Follower, say: Callable[[str], None]) -> None:
     """Wait for the end of the driver, and then no longer than it does."""
     sys.stdin.read()
+    follower.online_until = time.monotonic() + ONLINE_SECONDS
     over.set()
     time.sleep(END_SECONDS)
-    say(f"W&B: not all could be uploaded in {END_SECONDS:g} s; later: {follower.runs.sync_command()}")
+    say(f"W&B: not all could be told in {END_SECONDS:g} s; to upload what was: {follower.runs.sync_command()}")
     os._exit(0)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import go1_sweep
 from go1_sweep import protocol
+from go1_sweep.evidence import evidence
 from go1_sweep.patience import is_full
 from go1_sweep.worker import leftovers
 from go1_sweep.worker.interpreter import NoInterpreter, inherited, interpreter
@@ -25,7 +26,6 @@ PACKAGE = Path(go1_sweep.__file__).resolve().parent
 POLL_SECONDS = 0.5
 """How often a silent worker is looked after."""
 
-EVIDENCE_LINES = 8
 
 END_SECONDS = 5.0
 """How long a worker may take to end itself when its pipe was closed."""
@@ -181,13 +181,8 @@ class WorkerProcess:
         return "".join(f"\n  {line}" for line in self.evidence())
 
     def evidence(self) -> list[str]:
-        """The lines of the worker's output that tell most: those of a crash in C code, or else the last."""
-        lines: list[str] = []
-        with contextlib.suppress(OSError), open(self._log, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 16384))
-            lines = file.read().decode(errors="replace").splitlines()
-        crash = [i for i, line in enumerate(lines) if line.startswith("Fatal Python error")]
-        return lines[crash[-1] :][:EVIDENCE_LINES] if crash else lines[-EVIDENCE_LINES:]
+        """See ``evidence``."""
+        return evidence(self._log)
 
     def close(self) -> list[str]:
         """End the worker and all that it started; returns when they are gone. May be called twice.
