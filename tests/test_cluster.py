@@ -83,10 +83,21 @@ def test_a_driver_that_is_killed_leaves_nothing_on_the_cluster_and_the_sweep_goe
     assert {row["state"] for row in sweep.trials().values()} <= {"completed", "early_stopped"}
 
 
+@needs_hosts
+def test_without_its_token_a_cluster_takes_nobody(tmp_path):
+    sweep = a_sweep(tmp_path, 2)
+    with hosts(tmp_path / "hosts", 1) as cluster:
+        cluster.token = "another" * 9
+        code, _, err = cluster.start("run", str(sweep.file)).finish()
+    assert code == 2 and not sweep.folder.exists()
+    assert "its token must be in ~/.ray/auth_token" in err
+
+
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("127.0.0.1:1", "the Ray cluster at 127.0.0.1:1 does not take us: its token must be in"),
+        ("127.0.0.1:1", "nobody answers at 127.0.0.1:1: "),
+        ("127.0.0.1:99999", "nobody answers at 127.0.0.1:99999: "),
         ("local", "expected HOST:PORT or auto, not 'local'"),
         ("ray://head:10001", "expected HOST:PORT or auto, not 'ray://head:10001'"),
     ],

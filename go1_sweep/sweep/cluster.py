@@ -32,6 +32,7 @@ TOKEN = (
 )
 CHECK_SECONDS = 600.0
 """So long a node may take to be free and to import the simulator."""
+ANSWER_SECONDS = 10.0
 NODE_SECONDS = 120.0
 """So long a node may take to start a process of ours and to look at the storage."""
 LEAST_BYTES = 2**30
@@ -74,13 +75,19 @@ def joined(address: str) -> Iterator[str]:
 
 
 def _own_address(address: str) -> str | None:
-    """Ours, as the cluster's head sees it: without DNS or a way out of its network Ray would take 127.0.0.1."""
-    host, colon, port = address.rpartition(":")
-    with contextlib.suppress(OSError, ValueError, OverflowError), socket.socket(type=socket.SOCK_DGRAM) as ours:
-        if colon:
-            ours.connect((host, int(port)))
-            return ours.getsockname()[0]
-    return None
+    """Ours, as the cluster's head sees it: without DNS or a way out of its network Ray would take 127.0.0.1.
+
+    Raises:
+        BadInput: nobody answers there, for which Ray would wait for minutes.
+    """
+    if address == "auto":
+        return None
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS) as connection:
+            return connection.getsockname()[0]
+    except (OSError, OverflowError) as error:
+        raise BadInput(f"--address: nobody answers at {address}: {error}") from None
 
 
 def checked(spec: Spec) -> tuple[Spec, Preflight]:
