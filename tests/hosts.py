@@ -34,8 +34,8 @@ def why_not() -> str:
     """Why there can be none here; empty if there can."""
     if os.geteuid():
         return "hosts in network namespaces need root"
-    if missing := [each for each in ("ip", "nsenter", "unshare") if shutil.which(each) is None]:
-        return f"hosts in network namespaces need {', '.join(missing)} (Debian packages iproute2, util-linux)"
+    if missing := [each for each in ("ip", "nsenter", "unshare", "pgrep", "pkill") if shutil.which(each) is None]:
+        return f"hosts in network namespaces need {', '.join(missing)} (Debian packages iproute2, util-linux, procps)"
     name = f"g{secrets.token_hex(3)}"
     for command in (["ip", "netns", "add", name], ["ip", "netns", "del", name]):
         if subprocess.run(command, capture_output=True).returncode:
