@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from go1_sweep import strict_json
+from go1_sweep.paths import SweepPaths
 
 USES = ("training", "importing", "compiling", "building", "checkpointing", "waiting")
 """What a trial spends time on, as far as its processes tell; ``compiling``: making the env with kernels that may have
@@ -72,6 +73,11 @@ def read(file: Path) -> list[Stint]:
                 seconds = {use: float(fields["seconds"].get(use, 0.0)) for use in USES}
                 found.append(Stint(**fields | numbers | {"seconds": seconds}))
     return found
+
+
+def of_sweep(paths: SweepPaths) -> list[Stint]:
+    """Those of its trials, and of its trainings with fresh seeds."""
+    return [*read(paths.timeline), *read(paths.retrained.timeline)]
 
 
 def by_slot(stints: Iterable[Stint]) -> dict[str, dict[str, float]]:

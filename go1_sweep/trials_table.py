@@ -54,18 +54,18 @@ class TrialRecord:
 
 def best(records: Iterable[TrialRecord], mode: str) -> TrialRecord | None:
     """The completed trial with the best score; one without a score comes after all that have one."""
-    return next((record for record in ranked(records, mode) if record.state == "completed"), None)
+    completed = (record for record in records if record.state == "completed")
+    return max(completed, key=lambda record: _rank(record, mode), default=None)
 
 
 def ranked(records: Iterable[TrialRecord], mode: str) -> list[TrialRecord]:
     """Those that completed, and then the others, each by score; those without a score come last."""
-    sign = 1 if mode == "max" else -1
+    return sorted(records, key=lambda record: _rank(record, mode), reverse=True)
 
-    def rank(record: TrialRecord) -> tuple[bool, bool, float]:
-        score = record.progress.score
-        return (record.state == "completed", score is not None, 0.0 if score is None else sign * score)
 
-    return sorted(records, key=rank, reverse=True)
+def _rank(record: TrialRecord, mode: str) -> tuple[bool, bool, float]:
+    score, sign = record.progress.score, 1 if mode == "max" else -1
+    return (record.state == "completed", score is not None, 0.0 if score is None else sign * score)
 
 
 def write(paths: SweepPaths, records: Collection[TrialRecord], names: Iterable[str]) -> None:

@@ -56,10 +56,6 @@ class Host:
         subprocess.run(["pkill", "-KILL", "-P", str(self.process.pid)], check=True)
         self.process.wait()
 
-    def plug(self, state: str) -> None:
-        """``up`` or ``down``: its link."""
-        _ip("link", "set", self.name, state)
-
 
 @dataclass
 class Hosts:

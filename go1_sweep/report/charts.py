@@ -73,14 +73,13 @@ def charts(spec: Spec, paths: SweepPaths, records: Sequence[TrialRecord], result
         result: ``result.json``, or empty.
     """
     drawn = [record for record in records if record.trial != BASELINE and record.progress.score is not None]
-    stints = [*timeline.read(paths.timeline), *timeline.read(paths.retrained.timeline)]
     found = [
         _trained_again(result),
         _learning_curves(spec, paths, records),
         _parallel(spec, drawn),
         _slices(spec, drawn),
         _importances(result.get("importances") or []),
-        _timeline(stints),
+        _timeline(timeline.of_sweep(paths)),
     ]
     return [chart for chart in found if chart]
 

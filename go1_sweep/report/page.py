@@ -151,8 +151,7 @@ def _phase(sweep: Status) -> str:
 
 def _gpu_hours(sweep: Status) -> float | None:
     """Those that trials, retrainings and the final stage held a GPU; ``None`` on the CPU."""
-    paths, gpus = SweepPaths(sweep.folder), sweep.spec.resources.gpus
-    stints = [*timeline.read(paths.timeline), *timeline.read(paths.retrained.timeline)]
+    gpus, stints = sweep.spec.resources.gpus, timeline.of_sweep(SweepPaths(sweep.folder))
     if gpus in ("auto", 0) or not any("GPU" in each.slot for each in stints):
         return None
     held = timeline.in_all(timeline.by_slot(stints))["held"]

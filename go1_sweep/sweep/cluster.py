@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import re
 import secrets
 import shutil
-import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ import go1_sweep
 from go1_sweep.errors import BadInput, one_line
 from go1_sweep.paths import shown
 from go1_sweep.spec import Spec
+from go1_sweep.sweep import quiet_ray
 from go1_sweep.sweep.preflight import Preflight, check, with_simulator
 from go1_sweep.sweep.slots import Slots, slots_for
 
@@ -53,21 +52,12 @@ def joined(address: str) -> Iterator[str]:
     """
     if address != "auto" and not ADDRESS.fullmatch(address):
         raise BadInput(f"--address: expected HOST:PORT or auto, not '{address}'")
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        context = ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            _node_ip_address=_own_address(address),
-        )
+        context = quiet_ray.init(address=address, _node_ip_address=_own_address(address))
     except AuthenticationError:
         raise BadInput(f"--address: the Ray cluster at {address} does not take us: {TOKEN}") from None
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise BadInput(f"--address: no Ray cluster takes us at {address}: {one_line(error)} ({TOKEN})") from None
-    signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put in one of its own
-    for name in ("ray", "ray.tune"):  # they name things that are in none of our files; we say it ourselves
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield context.dashboard_url or ""
     finally:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import secrets
-import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import ray
 
 from go1_sweep.errors import UserError, one_line
+from go1_sweep.sweep import quiet_ray
 from go1_sweep.sweep.ray_watch import OWN_RAY, Watch, kill_all
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
@@ -39,25 +38,18 @@ def local_ray(scratch: str, then: str, variables: Mapping[str, str] | None = Non
         file.write(secrets.token_hex(32))
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
     os.environ.pop("RAY_AUTH_TOKEN", None)  # it would be taken instead
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
+        quiet_ray.init(
             address="local",
             include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
             object_store_memory=OBJECT_STORE_BYTES,
             runtime_env={"env_vars": {**(variables or {}), "TMPDIR": scratch, OWN_RAY: str(token)}},
         )
     except BaseException as error:
         kill_all(token)
-        if isinstance(error, KeyboardInterrupt | SystemExit):  # the latter by Ray's own handler of SIGTERM
-            raise KeyboardInterrupt from None
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise UserError(f"Ray did not start: {one_line(error)} (its logs: /tmp/ray/session_latest/logs)") from error
-    signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put in one of its own
-    # What Ray and Tune log of a lost actor names things that are in none of our files; we say it ourselves.
-    for name in ("ray", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     watch = Watch(token, then)
     watch.start()
     try:

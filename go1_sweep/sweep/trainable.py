@@ -92,10 +92,10 @@ class TrialActor(tune.Trainable):
                     return self._result("running", "")
         except WorkerFailed as failure:
             return self._failed(str(failure))
+        except StorageMissing as error:  # a trial that failed would make room for the next one to do so
+            time.sleep(POLL_SECONDS)
+            return self._waiting(f"{error}: it waits for the storage, which all nodes need under one path")
         except Exception as error:  # a raise would cost the actor, and Tune would not say why
-            if isinstance(error, StorageMissing):  # a trial that failed would make room for the next one to do so
-                time.sleep(POLL_SECONDS)
-                return self._waiting(f"{error}: it waits for the storage, which all nodes need under one path")
             if is_full(error):  # before there was a worker that could say so
                 time.sleep(POLL_SECONDS)
                 return self._waiting()

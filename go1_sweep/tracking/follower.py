@@ -56,7 +56,7 @@ def followed(spec: Spec, paths: SweepPaths, say: Callable[[str], None]) -> Itera
         paths: of the sweep.
         say: for a sentence; also called by another thread.
     """
-    if spec.tracking.wandb is None or warnings(spec):
+    if spec.tracking.wandb is None or not _is_installed():
         yield
         return
     try:

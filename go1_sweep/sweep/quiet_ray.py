@@ -1,0 +1,28 @@
+"""Starts or joins a Ray that leaves the terminal and the signals to us."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import Any
+
+import ray
+
+
+def init(**arguments: Any) -> Any:
+    """What ``ray.init`` returns.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, or SIGTERM, meanwhile.
+        Exception: of Ray's.
+    """
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        context = ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **arguments)
+    except SystemExit:  # by Ray's own handler of SIGTERM
+        raise KeyboardInterrupt from None
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put in one of its own
+    # What Ray and Tune log of a lost actor names things that are in none of our files; we say it ourselves.
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return context
