@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from go1_sweep import __version__, interrupts
 from go1_sweep.errors import BadInput, Interrupted, UserError, did_you_mean, one_line
+from go1_sweep.paths import copy_of
 
 
 class _Parser(argparse.ArgumentParser):
@@ -54,14 +55,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     run.set_defaults(command=_run)
 
     resume = commands.add_parser("resume", help="go on with a sweep that was ended", allow_abbrev=False)
-    resume.add_argument("folder", metavar="SWEEP_DIR", type=Path, help="the sweep's folder, e.g. runs/rough")
+    resume.add_argument("folder", metavar="SWEEP_DIR", type=_place, help="the sweep's folder, e.g. runs/rough")
     resume.add_argument("--trials", type=_count, help="in all (default: as many as before)")
     _add_address(resume)
     _add_set(resume)
     resume.set_defaults(command=_resume)
 
     stop = commands.add_parser("stop", help="end a sweep that runs; it can be resumed", allow_abbrev=False)
-    stop.add_argument("folder", metavar="SWEEP_DIR", type=Path, help="the sweep's folder, e.g. runs/rough")
+    stop.add_argument("folder", metavar="SWEEP_DIR", type=_place, help="the sweep's folder, e.g. runs/rough")
     stop.set_defaults(command=_stop)
 
     validate = commands.add_parser("validate", help="check a sweep file against its task", allow_abbrev=False)
@@ -71,7 +72,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     export = commands.add_parser(
         "export", help="play, film and export the best policy of a sweep, or a checkpoint", allow_abbrev=False
     )
-    export.add_argument("target", metavar="SWEEP_DIR|CHECKPOINT", type=Path, help="a sweep's folder or a model_<n>.pt")
+    export.add_argument(
+        "target", metavar="SWEEP_DIR|CHECKPOINT", type=_place, help="a sweep's folder or a model_<n>.pt"
+    )
     export.add_argument("--out", type=Path, required=True, help="a new folder for the policy")
     export.add_argument(
         "--task", help="to play a checkpoint in (default: what it was trained on, by config.yaml beside it)"
@@ -96,14 +99,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     doctor.set_defaults(command=_doctor)
 
     status = commands.add_parser("status", help="say how a sweep is doing, or how it ended", allow_abbrev=False)
-    status.add_argument("folder", metavar="SWEEP_DIR", type=Path, help="the sweep's folder, e.g. runs/rough")
+    status.add_argument("folder", metavar="SWEEP_DIR", type=_place, help="the sweep's folder, e.g. runs/rough")
     shape = status.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", dest="in_json", help="print one JSON object")
     shape.add_argument("--watch", action="store_true", help="go on showing it, until the sweep is over (or Ctrl-C)")
     status.set_defaults(command=_status)
 
     report = commands.add_parser("report", help="write a sweep's report.html again", allow_abbrev=False)
-    report.add_argument("folder", metavar="SWEEP_DIR", type=Path, help="the sweep's folder, e.g. runs/rough")
+    report.add_argument("folder", metavar="SWEEP_DIR", type=_place, help="the sweep's folder, e.g. runs/rough")
     report.set_defaults(command=_report)
 
     known = list(commands.choices)
@@ -199,6 +202,15 @@ def _add_play(play: argparse.ArgumentParser) -> None:
     window.add_argument("--gui", action="store_true", help="watch in the simulator's viewer instead, until Ctrl-C")
     window.add_argument("--headless", action="store_false", dest="gui", help="watch nothing (the default)")
     play.set_defaults(command=_play)
+
+
+def _place(text: str) -> Path:
+    """A folder or a file; of one in an object store the copy here, which is brought up to date."""
+    if "://" not in text:
+        return Path(text)
+    from go1_sweep import store
+
+    return store.fetched(copy_of(text))
 
 
 def _seed(text: str) -> int:
@@ -329,7 +341,7 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from go1_sweep.paths import shown
+    from go1_sweep.paths import shown_here
     from go1_sweep.report.page import write
 
-    print(shown(write(options.folder)))
+    print(shown_here(write(options.folder)))

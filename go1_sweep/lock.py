@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import TextIO
 
 from go1_sweep import strict_json
+from go1_sweep.paths import alive
 
 LOOKS = 20
+ALIVE_SECONDS = 120.0
+"""A driver that uploads no sign of life for so long, by this machine's clock and the store's, is dead."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,19 @@ def _lock(file: TextIO) -> None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock."""
+    """Whether a process holds the lock, here or, of a sweep in an object store, on another host."""
+    if is_locked(path):
+        return True
+    who = driver(path)
+    try:
+        is_fresh = time.time() - alive(path).stat().st_mtime < ALIVE_SECONDS
+    except OSError:
+        return False
+    return is_fresh and who is not None and who.host != platform.node()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process of a host that has this very file holds the lock."""
     try:
         with open(path, encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

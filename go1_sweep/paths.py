@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 BASELINE = "baseline"
 """The id of the trial that runs the task's own defaults."""
@@ -144,6 +145,11 @@ class PlayPaths:
         return self.folder / f"evaluation_{checkpoint}_{self.stamp}.json"
 
 
+def alive(lock: Path) -> Path:
+    """The sign of life of who holds a lock, for a store, which has none: written again and again."""
+    return lock.with_name(".alive")
+
+
 def play_folder(checkpoint: Path) -> Path:
     """Where plays of the checkpoint leave their files."""
     return checkpoint.parent / "play"
@@ -169,6 +175,11 @@ class SweepPaths:
     def lock(self) -> Path:
         """Locked by the driver as long as it lives."""
         return self.folder / ".lock"
+
+    @property
+    def alive(self) -> Path:
+        """In an object store alone: see there."""
+        return alive(self.lock)
 
     @property
     def study(self) -> Path:
@@ -245,8 +256,55 @@ class SweepPaths:
         return TrialPaths(self.trials / trial)
 
 
+def is_of_driver(name: str) -> bool:
+    """Whether the driver writes the file, by its name relative to the sweep's folder; else workers do."""
+    parts = Path(name).parts
+    if SweepPaths(Path()).trials.name in parts[:-1]:
+        return parts[-1].startswith("evaluation_") or parts[-1] == TrialPaths(Path()).hparams.name
+    best = SweepPaths(Path()).best
+    return parts[0] != best.folder.name or parts[-1] in (best.evaluation.name, best.readme.name)
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether a file is named as a trial's checkpoint."""
+    return re.fullmatch(r"model_\d+\.pt", Path(name).name) is not None
+
+
+def copies(base: Path | None = None) -> Path:
+    """Where a machine keeps its copies of folders in object stores, below its user's cache or another folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return (base or Path(cache)).absolute() / "go1_sweep" / "stores"
+
+
+def copy_of(uri: str, base: Path | None = None) -> Path:
+    """The copy of a folder in an object store; the way back is ``uri_of``.
+
+    Args:
+        uri: ``SCHEME://BUCKET/PREFIX``, perhaps with a query.
+        base: see ``copies``.
+    """
+    where, _, query = uri.partition("?")
+    scheme, _, prefix = where.partition("://")
+    return copies(base) / (scheme + (f"?{quote(query, safe='=&')}" if query else "")) / prefix.strip("/")
+
+
+def uri_of(path: Path, base: Path | None = None) -> str | None:
+    """What a path in a copy is in the store; ``None`` where it lies in no copy."""
+    try:
+        scheme, *parts = path.absolute().relative_to(copies(base)).parts
+    except ValueError:
+        return None
+    scheme, _, query = scheme.partition("?")
+    return f"{scheme}://{'/'.join(parts)}" + (f"?{unquote(query)}" if query else "")
+
+
 def shown(path: Path) -> str:
-    """The path as a message prints it: relative to the working folder where it lies below it."""
+    """The path as a message prints it: as ``shown_here``, and in a copy of a store's folder its URI."""
+    return uri_of(path) or shown_here(path)
+
+
+def shown_here(path: Path) -> str:
+    """The path as a command on this machine takes it: relative to the working folder where it lies below it."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

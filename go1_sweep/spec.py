@@ -27,6 +27,7 @@ from pydantic_core import ErrorDetails
 
 from go1_sweep import exam, parameters, spec_rules, yaml_file
 from go1_sweep.errors import BadInput, did_you_mean
+from go1_sweep.paths import copy_of
 from go1_sweep.space import DISTRIBUTIONS, Choice, Dimension, Range, Space
 from go1_sweep.spec_values import (
     Baseline,
@@ -221,8 +222,14 @@ class Spec(_Section):
 
     @property
     def folder(self) -> Path:
-        """The sweep's folder, absolute."""
-        return Path(self.storage).expanduser().absolute() / self.name
+        """The sweep's folder, absolute; of one in an object store, the copy of it here."""
+        storage = copy_of(self.storage) if self.is_in_store else Path(self.storage).expanduser().absolute()
+        return storage / self.name
+
+    @property
+    def is_in_store(self) -> bool:
+        """Whether the storage is an object store's."""
+        return "://" in self.storage
 
     def of_simulator(self, simulator: str) -> SimulatorSpec:
         """The section of a simulator."""

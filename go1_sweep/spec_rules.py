@@ -11,6 +11,7 @@ from go1_sweep.errors import did_you_mean
 from go1_sweep.parameters import Value
 from go1_sweep.simulators import SIMULATORS
 from go1_sweep.space import DISTRIBUTIONS, parents_first
+from go1_sweep.store import SCHEMES
 from go1_sweep.yaml_file import in_yaml
 
 if TYPE_CHECKING:
@@ -84,14 +85,22 @@ def _is_address(text: str) -> bool:
 
 
 def _check_storage(spec: Spec) -> None:
-    if "://" in spec.storage:
-        raise BrokenRule(("storage",), f"{spec.storage} is no folder (object stores are not supported yet)")
+    if spec.is_in_store:
+        return _check_store(spec.storage)
     try:
         spec.folder.exists()
     except OSError as error:
         raise BrokenRule(("storage",), f"{spec.storage} cannot be used: {error.strerror}") from None
     except RuntimeError:
         raise BrokenRule(("storage",), f"{spec.storage} starts with the home folder of an unknown user") from None
+
+
+def _check_store(uri: str) -> None:
+    parts = urlsplit(uri)
+    if parts.scheme not in SCHEMES or not parts.netloc:
+        raise BrokenRule(("storage",), f"expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, not '{uri}'")
+    if "@" in parts.netloc:
+        raise BrokenRule(("storage",), "a key would come into the sweep's files: give it in the environment")
 
 
 def _check_budget(spec: Spec) -> None:

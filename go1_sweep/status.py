@@ -21,7 +21,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from go1_sweep import live, lock, spec, strict_json, timeline, trials_table
+from go1_sweep import live, lock, spec, store, strict_json, timeline, trials_table
 from go1_sweep.errors import BadInput
 from go1_sweep.eta import eta_seconds
 from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths, shown
@@ -125,7 +125,7 @@ def watch(folder: Path) -> None:
 
     def looked_again() -> Status:
         time.sleep(WATCH_SECONDS)
-        return read(folder)
+        return read(store.fetched(folder))
 
     if live.is_terminal(console):
         with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as display:
@@ -202,11 +202,14 @@ def refuse_what_is_no_sweep(paths: SweepPaths) -> None:
     Raises:
         BadInput: there is none.
     """
+    where = shown(paths.folder)
     try:
         if not paths.folder.is_dir():
-            raise BadInput(f"{paths.folder}: no such folder")
+            raise BadInput(f"{where}: no such folder")
         if not paths.spec.is_file():
-            raise BadInput(f"{paths.folder} is no sweep's folder: it has no {paths.spec.name} (see what runs/ has)")
+            raise BadInput(
+                f"{shown(paths.folder)} is no sweep's folder: it has no {paths.spec.name} (see what runs/ has)"
+            )
     except OSError as error:
         raise BadInput(f"{paths.folder} cannot be read: {error.strerror}") from None
 

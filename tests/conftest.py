@@ -179,6 +179,26 @@ SMALL: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Any]:
+    """A ``Server`` of ``s3_server.py``, and what its clients need in the environment."""
+    from s3_server import serving
+
+    with serving() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
+def uri(s3: Any, request: pytest.FixtureRequest) -> str:
+    """A place in its bucket that is the test's own; it refuses nothing any more."""
+    from s3_server import BUCKET
+
+    s3.refuses = 0
+    return f"s3://{BUCKET}/{request.node.name.partition('[')[0]}"
+
+
 @pytest.fixture
 def sweep(tmp_path: Path) -> Callable[..., Sweep]:
     """Makes a small sweep over the fake simulator; keyword arguments replace sections of it."""

@@ -250,7 +250,9 @@ def test_a_worker_that_kit_ends_with_status_0_in_mid_training_has_failed(python,
     monkeypatch.setenv("GO1_SWEEP_STUB_KIT_CLOSES_AFTER", "12")
     actor = object.__new__(trainable.TrialActor)
     spec = WorkerSpec("isaaclab", str(python), "cpu", 1, 60)
-    actor.setup({"worker": asdict(spec), "train": asdict(request(tmp_path, parameters=SMALL, budget_max=9))})
+    actor.setup(
+        {"worker": asdict(spec), "train": asdict(request(tmp_path, parameters=SMALL, budget_max=9)), "store": ""}
+    )
     try:
         while not (result := actor.step())["done"]:
             assert result["state"] == "running"

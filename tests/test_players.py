@@ -115,7 +115,7 @@ job = protocol.Evaluate(protocol.Policy(sys.argv[1], "flat", {}), 2, 1, 0, "", e
 worker = WorkerSpec(simulator="fake", python=None, device="cpu", threads=1, stall_timeout=60.0)
 with tempfile.TemporaryDirectory() as scratch, local_ray(scratch, "try again"):
     more = int(ray.cluster_resources()["CPU"]) + 1
-    with players.Players(Slots(more, 0, 1), worker, Path(scratch, "log")) as several:
+    with players.Players(Slots(more, 0, 1), worker, Path(scratch, "log"), Path(scratch)) as several:
         print(len(list(several.play([job] * 2 * more))) == 2 * more)
 """
 

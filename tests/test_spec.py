@@ -351,7 +351,18 @@ IN_THE_FILE = [
     ("name: ..", f"sweep.yaml:1: name: '..' {FOLDER}"),
     ("simulator: mjlabb", "sweep.yaml:1: simulator: unknown simulator 'mjlabb'; did you mean 'mjlab'?"),
     ("simulator: search", "sweep.yaml:1: simulator: unknown simulator 'search'; known: auto, mjlab, isaaclab, fake"),
-    ("storage: s3://b/x", "sweep.yaml:1: storage: s3://b/x is no folder (object stores are not supported yet)"),
+    (
+        "storage: ftp://b/x",
+        "sweep.yaml:1: storage: expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, not 'ftp://b/x'",
+    ),
+    (
+        "storage: s3:///x",
+        "sweep.yaml:1: storage: expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, not 's3:///x'",
+    ),
+    (
+        "storage: s3://key:word@b/x",
+        "sweep.yaml:1: storage: a key would come into the sweep's files: give it in the environment",
+    ),
     ("storage: ~nobody-here/x", "sweep.yaml:1: storage: ~nobody-here/x starts with the home folder of an unknown user"),
     ("storage: " + "x" * 300, f"sweep.yaml:1: storage: {'x' * 300} cannot be used: File name too long"),
     # what is searched

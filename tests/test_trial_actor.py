@@ -5,16 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import re
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import iterations
 
-from go1_sweep import checkpoint, protocol
+from go1_sweep import checkpoint, protocol, store
 from go1_sweep.paths import TrialPaths
+from go1_sweep.store import Copy, Store, on_node
 from go1_sweep.sweep import trainable
 from go1_sweep.sweep.trainable import TrialActor
 from go1_sweep.worker.process import WorkerSpec
@@ -30,7 +34,7 @@ def actor(tmp_path, monkeypatch) -> Iterator[Make]:
     made: list[TrialActor] = []
 
     def make(
-        retries: int = 2, save_interval: int = 3, parameters: dict[str, Any] | None = None, **request
+        retries: int = 2, save_interval: int = 3, parameters: dict[str, Any] | None = None, store: str = "", **request
     ) -> TrialActor:
         fields = {
             "trial": "a",
@@ -47,7 +51,7 @@ def actor(tmp_path, monkeypatch) -> Iterator[Make]:
         spec = WorkerSpec("fake", None, "cpu", 1, 60, retries=retries)
         train = protocol.Train(**{**fields, **request})
         each = object.__new__(TrialActor)
-        each.setup({"worker": asdict(spec), "train": asdict(train)})
+        each.setup({"worker": asdict(spec), "train": asdict(train), "store": store})
         made.append(each)
         return each
 
@@ -211,3 +215,38 @@ def test_the_newest_checkpoints_and_the_best_are_kept(actor, paths):
     steps(actor(save_interval=1, keep_checkpoints=2, mode="min", budget_max=6))
     assert published(paths) == [1, 5, 6], "the reward rises, so that the first is the lowest"
     assert [path.name for path in paths.checkpoints()] == ["model_1.pt", "model_5.pt", "model_6.pt"]
+
+
+def test_a_trial_waits_for_a_store_that_is_away_when_it_begins_and_when_it_ends(s3, uri, actor, monkeypatch):
+    monkeypatch.setattr(store, "TRIES", 1)
+    monkeypatch.setattr(trainable, "POLL_SECONDS", 0.01)
+    s3.refuses = 1
+    each = actor(store=uri)
+    waits, still = each.step(), each.step()
+    assert (waits["state"], waits["done"], still["notes"]) == ("running", False, [])
+    assert re.fullmatch(rf"{uri}: .* \(node .*\): it waits for the storage", waits["notes"][0])
+    s3.refuses = 0
+    first = each.step()
+    assert first["progress"]["iterations"] == 1
+    s3.refuses = 1
+    while not (result := each.step())["notes"]:
+        pass
+    assert (result["progress"]["iterations"], result["state"], result["done"]) == (8, "running", False)
+    assert "its end waits for the storage" in result["notes"][0]
+    s3.refuses = 0
+    assert (last := each.step())["done"] and last["state"] == "completed"
+    assert {Path(name).name for name in Store(uri).names("trials/a")} >= {"logs.csv", "checkpoints.jsonl", "model_8.pt"}
+    assert not on_node(uri).joinpath("trials", "a").exists(), "nothing is left on the node"
+
+
+def test_a_trial_goes_on_on_another_node_from_what_the_store_has(s3, uri, actor, tmp_path, monkeypatch):
+    first = actor(store=uri)
+    while not checkpoint.read_manifest(TrialPaths(on_node(uri) / "trials" / "a")):
+        first.step()
+    first.cleanup()  # it was stopped
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "another node"))
+    second = actor(store=uri)
+    assert second.step()["progress"]["iterations"] >= 3
+    steps(second)
+    Copy(Store(uri), tmp_path / "seen").fetch(lambda name: True)
+    assert iterations(tmp_path / "seen" / "trials" / "a") == list(range(1, 9))

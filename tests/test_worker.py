@@ -315,7 +315,7 @@ def test_a_worker_that_has_had_its_trials_is_replaced(tmp_path, monkeypatch):
 
     def config(trial: str, max_trials: int | None) -> dict[str, Any]:
         spec = WorkerSpec("fake", None, "cpu", 1, 60, max_trials=max_trials)
-        return {"worker": asdict(spec), "train": asdict(request(tmp_path, trial, budget_max=1))}
+        return {"worker": asdict(spec), "train": asdict(request(tmp_path, trial, budget_max=1)), "store": ""}
 
     actor = object.__new__(trainable.TrialActor)
     actor.setup(config("a", 2))

@@ -18,8 +18,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import go1_sweep
 from go1_sweep.errors import BadInput, one_line
-from go1_sweep.paths import shown
+from go1_sweep.paths import shown, uri_of
 from go1_sweep.spec import Spec
+from go1_sweep.store import Store, on_node, refusal
 from go1_sweep.sweep import quiet_ray
 from go1_sweep.sweep.preflight import Preflight, check, with_simulator
 from go1_sweep.sweep.slots import Slots, slots_for
@@ -130,8 +131,8 @@ def check_nodes(folder: Path, slots: Slots) -> None:
         BadInput: the first node that does not, and why.
     """
     word = secrets.token_hex(8)
-    ours = folder / f".{word}.tmp"
-    ours.write_text(word)
+    place = _place(folder)
+    place.write(word)
     try:
         asked = {}
         for node in ray.nodes():
@@ -139,7 +140,7 @@ def check_nodes(folder: Path, slots: Slots) -> None:
             if node["Alive"] and has.get("CPU", 0) >= slots.cpus and has.get("GPU", 0) >= slots.gpus:
                 there: Any = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 look = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_look)
-                asked[node["NodeManagerHostname"], node["NodeManagerAddress"]] = look.remote(str(ours), word)
+                asked[node["NodeManagerHostname"], node["NodeManagerAddress"]] = look.remote(place, word)
         for (host, address), answer in asked.items():
             who = f"node {host} ({address})"
             try:
@@ -148,9 +149,9 @@ def check_nodes(folder: Path, slots: Slots) -> None:
                 raise BadInput(f"{who} gave no answer within {NODE_SECONDS:g} s") from None
             except RayError as error:
                 raise BadInput(f"{who} does not run our package: {_last_line(error)}") from None
-            _refuse(who, said, folder)
+            _refuse(who, said, place)
     finally:
-        ours.unlink(missing_ok=True)
+        place.clear()
 
 
 def _last_line(error: RayError) -> str:
@@ -158,31 +159,94 @@ def _last_line(error: RayError) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _refuse(who: str, node: Node, folder: Path) -> None:
+def _refuse(who: str, node: Node, place: _Folder | _InStore) -> None:
     for package, version in _versions().items():
         if node.versions[package] != version:
             raise BadInput(f"{who} has {package} {node.versions[package]}, and this machine has {version}")
     if node.problem:
-        raise BadInput(f"storage: {who} {node.problem}; all nodes need {shown(folder.parent)} under that path")
+        raise BadInput(f"storage: {who} {node.problem}; {place.needed}")
     if node.free < LEAST_BYTES:
-        raise BadInput(f"storage: {who} has {node.free / 1e9:.1f} GB left in {shown(folder.parent)}")
+        raise BadInput(f"storage: {who} has {node.free / 1e9:.1f} GB left in {place.room}")
 
 
 def _versions() -> dict[str, str]:
     return {"ray": ray.__version__, "go1_sweep": go1_sweep.__version__}
 
 
-def _look(file: str, word: str) -> Node:
-    """What a node sees of a file that the driver wrote."""
-    theirs = Path(file)
-    free, problem = 0, ""
-    try:
-        if theirs.read_text() != word:
-            problem = f"reads another {theirs} than the driver wrote"
-        beside = theirs.with_name(f".{secrets.token_hex(8)}.tmp")
-        beside.write_text(word)
-        beside.unlink()
-        free = shutil.disk_usage(theirs.parent).free
-    except OSError as error:
-        problem = f"cannot use {error.filename or theirs}: {error.strerror}"
-    return Node(_versions(), problem, free)
+@dataclasses.dataclass(frozen=True)
+class _Folder:
+    """A place that the driver and the nodes share; ``file`` is made in it, and taken away again."""
+
+    file: Path
+
+    @property
+    def needed(self) -> str:
+        return f"all nodes need {shown(self.file.parent.parent)} under that path"
+
+    @property
+    def room(self) -> Path:
+        """Where nodes write."""
+        return self.file.parent
+
+    def write(self, word: str) -> None:
+        self.file.write_text(word)
+
+    def look(self, word: str) -> str:
+        """What is wrong on this node, if so."""
+        try:
+            if self.file.read_text() != word:
+                return f"reads another {self.file} than the driver wrote"
+            beside = self.file.with_name(f".{secrets.token_hex(8)}.tmp")
+            beside.write_text(word)
+            beside.unlink()
+        except OSError as error:
+            return f"cannot use {error.filename or self.file}: {error.strerror}"
+        return ""
+
+    def clear(self) -> None:
+        self.file.unlink(missing_ok=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _InStore:
+    """Likewise, in an object store."""
+
+    uri: str
+    name: str
+    needed = "all nodes need its endpoint and credentials in the environment of their `ray start`"
+
+    @property
+    def room(self) -> Path:
+        """Where nodes write before they upload."""
+        return on_node(self.uri)
+
+    def write(self, word: str) -> None:
+        Store(self.uri).write(self.name, word.encode())
+
+    def look(self, word: str) -> str:
+        """What is wrong on this node, if so."""
+        try:
+            if Store(self.uri).read(self.name) != word.encode():
+                return f"reads another {self.uri} than the driver wrote"
+            beside = f".{secrets.token_hex(8)}.tmp"
+            Store(self.uri).write(beside, word.encode())
+            Store(self.uri).delete(beside)
+            self.room.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            return f"cannot use {refusal(error)}"
+        return ""
+
+    def clear(self) -> None:
+        Store(self.uri).delete(self.name)
+
+
+def _place(folder: Path) -> _Folder | _InStore:
+    name = f".{secrets.token_hex(8)}.tmp"
+    uri = uri_of(folder)
+    return _InStore(uri, name) if uri else _Folder(folder / name)
+
+
+def _look(place: _Folder | _InStore, word: str) -> Node:
+    """What a node sees of what the driver wrote."""
+    problem = place.look(word)
+    return Node(_versions(), problem, 0 if problem else shutil.disk_usage(place.room).free)

@@ -111,7 +111,7 @@ def run(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> Outcom
     if not candidates:
         raise UserError("no finalist has a checkpoint that can be played")
     stage.folder.folder.mkdir(parents=True, exist_ok=True)
-    with Players(stage.slots, stage.worker, stage.log) as players:
+    with Players(stage.slots, stage.worker, stage.log, stage.folder.folder.parent) as players:
         exam = _examination(stage, candidates, players, terminal)
         everyone = range(len(candidates))
         selected = exam.sit("selection", everyone, stage.seeds.selecting) if len(candidates) > 1 else {}
@@ -152,7 +152,7 @@ def judge_parameters(stage: Stage, outcome: Outcome, ours: Retrained, theirs: Re
     judged: dict[int, Evaluation] = {}
     seconds = outcome.player_seconds
     if candidates:
-        with Players(stage.slots, stage.worker, stage.log) as players:
+        with Players(stage.slots, stage.worker, stage.log, stage.folder.folder.parent) as players:
             exam = _examination(stage, candidates, players, terminal)
             judged = exam.sit("judgement", range(len(candidates)), stage.seeds.judging)
         seconds += players.seconds

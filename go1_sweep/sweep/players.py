@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from go1_sweep import protocol
+from go1_sweep import protocol, store
+from go1_sweep.paths import uri_of
+from go1_sweep.store import Visit
 from go1_sweep.sweep.ray_watch import end_with_raylet
 from go1_sweep.sweep.slots import Slots
-from go1_sweep.worker.player import Player
+from go1_sweep.worker.player import Player, unheard
 from go1_sweep.worker.process import WorkerSpec
 
 PATIENCE_SECONDS = 30.0
@@ -23,11 +25,37 @@ PATIENCE_SECONDS = 30.0
 
 
 class PlayerActor(Player):
-    """A player in a process of Ray's."""
+    """A player in a process of Ray's; of a sweep in an object store, it has a folder of its own."""
 
-    def __init__(self, spec: WorkerSpec, log: Path) -> None:
+    def __init__(self, spec: WorkerSpec, log: Path, folder: Path, uri: str) -> None:
+        """Start nothing yet.
+
+        Args:
+            spec: of its worker.
+            log: for all output of that.
+            folder: of the sweep, in which jobs name their files.
+            uri: of the folder, if it is a copy.
+        """
         end_with_raylet()
-        super().__init__(spec, log)
+        self._visit = Visit(uri, folder) if uri else None
+        super().__init__(spec, self._visit.log(log) if self._visit else log)
+
+    def play(self, job: protocol.Job, tell: Callable[[protocol.Note], None] = unheard) -> protocol.Answer:
+        """See there."""
+        if self._visit is None:
+            return super().play(job, tell)
+        try:
+            answer = super().play(self._visit.brought(job), tell)
+            self._visit.publish()
+        except OSError as error:
+            return protocol.Refused(store.refusal(error))
+        return answer
+
+    def close(self) -> None:
+        """See there."""
+        super().close()
+        if self._visit:
+            self._visit.end()
 
 
 class Players:
@@ -37,10 +65,12 @@ class Players:
         seconds: that they have been busy, all together.
     """
 
-    def __init__(self, slots: Slots, worker: WorkerSpec, log: Path) -> None:
+    def __init__(self, slots: Slots, worker: WorkerSpec, log: Path, folder: Path) -> None:
+        """Start nothing yet; ``folder`` is that of the sweep, in which jobs name their files."""
         self._slots = slots
         self._make: Any = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus)(PlayerActor)
-        self._arguments = worker, log
+        self._folder = folder
+        self._arguments = worker, log, folder, uri_of(folder) or ""
         self._retries = worker.retries
         self._idle: list[Any] = []
         self._running: dict[Any, tuple[Any, int, float]] = {}
@@ -91,4 +121,5 @@ class Players:
                 answer = protocol.Refused(f"its actor died: {str(error).splitlines()[0]}")
             else:
                 self._idle.append(player)
+                store.refresh(self._folder)
             yield place, answer

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import go1_sweep
-from go1_sweep import timeline, trials_table
+from go1_sweep import store, timeline, trials_table
 from go1_sweep.errors import BadInput
 from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import SweepPaths, drop_leftovers, shown, write_atomically, write_json
@@ -24,8 +24,8 @@ from go1_sweep.sweep.preflight import Preflight
 from go1_sweep.trials_table import TrialRecord
 
 
-def make_folder(spec: Spec) -> SweepPaths:
-    """The sweep's new, empty folder.
+def make_folder(spec: Spec) -> None:
+    """Make the sweep's folder.
 
     Raises:
         BadInput: it cannot be made.
@@ -39,7 +39,11 @@ def make_folder(spec: Spec) -> SweepPaths:
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         raise BadInput(f"storage: {shown(folder.parent)} cannot be written: {error.strerror}") from None
-    return SweepPaths(folder)
+    try:
+        store.publish(folder)
+    except OSError as error:
+        shutil.rmtree(folder)
+        raise BadInput(f"storage: {store.refusal(error)}") from None
 
 
 def reopen(paths: SweepPaths, spec: Spec) -> None:

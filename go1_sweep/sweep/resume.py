@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from go1_sweep import lock, spec, status, strict_json
+from go1_sweep import lock, spec, status, store, strict_json
 from go1_sweep.errors import BadInput, UserError
 from go1_sweep.eta import budgets_done
-from go1_sweep.paths import SweepPaths, shown
+from go1_sweep.paths import SweepPaths, shown, uri_of
 from go1_sweep.spec import Spec
 from go1_sweep.wording import resume_command
 from go1_sweep.yaml_file import in_yaml
@@ -35,7 +35,7 @@ def spec_of(folder: Path, trials: int | None, overrides: Sequence[str]) -> Spec:
     paths, folder = SweepPaths(folder), folder.absolute()
     status.refuse_what_is_no_sweep(paths)
     more = [f"search.trials={trials}"] if trials is not None else []
-    found = spec.load(paths.spec, [*overrides, *more], {"storage": str(folder.parent)})
+    found = spec.load(paths.spec, [*overrides, *more], {"storage": uri_of(folder.parent) or str(folder.parent)})
     if found.name != folder.name:
         raise BadInput(f"{shown(folder)} is the folder of the sweep {found.name}: give it that name again")
     return found
@@ -47,7 +47,7 @@ def earlier(wanted: Spec) -> Spec | None:
     Raises:
         BadInput: something else is there, or the sweep runs.
     """
-    paths = SweepPaths(wanted.folder)
+    paths = SweepPaths(store.fetched(wanted.folder))
     if not paths.folder.exists():
         return None
     if not paths.spec.is_file():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,9 +14,9 @@ from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from sqlalchemy.exc import SQLAlchemyError
 
-from go1_sweep import interrupts, lock, protocol
+from go1_sweep import interrupts, lock, protocol, store
 from go1_sweep.columns import column
-from go1_sweep.errors import BadInput, Interrupted, NoTrialSucceeded, UserError, one_line
+from go1_sweep.errors import Interrupted, NoTrialSucceeded, UserError, one_line
 from go1_sweep.finalists import Retrained, candidates_of, retrained
 from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.report import page as report
@@ -54,53 +53,58 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str |
         UserError: the results could not be written, or no finalist could be played.
     """
     before, warnings = resume.earlier(spec), follower.warnings(spec)
-    with (
-        tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
-        _ray(spec, terminal, Path(scratch), address, is_for_trials=not dry_run) as (spec, preflight),
-    ):
-        slots = slots_for(spec.resources)
-        resources = spec.resources.model_copy(update={"gpus": slots.gpus})
-        spec = spec.model_copy(update={"resources": resources})
-        if before:
-            resume.refuse_changes(before, spec)
-            if resume.is_done(before, spec):
-                terminal.note(
-                    f"{shown(spec.folder)} is finished; for more trials: "
-                    f"{resume_command(spec.folder, address)} --trials N"
-                )
+    with contextlib.ExitStack() as storage:
+        with (
+            tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
+            _ray(spec, terminal, Path(scratch), address, is_for_trials=not dry_run) as (spec, preflight),
+        ):
+            slots = slots_for(spec.resources)
+            resources = spec.resources.model_copy(update={"gpus": slots.gpus})
+            spec = spec.model_copy(update={"resources": resources})
+            go_on = resume_command(spec.folder, address)
+            if before:
+                resume.refuse_changes(before, spec)
+                if resume.is_done(before, spec):
+                    terminal.note(f"{shown(spec.folder)} is finished; for more trials: {go_on} --trials N")
+                    return
+            terminal.plan(Plan(spec, preflight.task_id, preflight.versions, slots.count, slots.gpus))
+            paths, versions = SweepPaths(spec.folder), results.packages(preflight)
+            for warning in [*preflight.warnings, *warnings, *resume.other_versions(paths, versions)]:
+                terminal.warn(warning)
+            if dry_run:
                 return
-        terminal.plan(Plan(spec, preflight.task_id, preflight.versions, slots.count, slots.gpus))
-        paths, go_on = SweepPaths(spec.folder), resume_command(spec.folder, address)
-        for warning in [*preflight.warnings, *warnings, *resume.other_versions(paths, results.packages(preflight))]:
-            terminal.warn(warning)
-        if dry_run:
-            return
-        if not before:
-            paths = results.make_folder(spec)
-        if address:
+            if not before:
+                results.make_folder(spec)
+            if address:
+                _check_nodes(paths, slots, is_new=not before)
             try:
-                check_nodes(paths.folder, slots)
-            except BadInput:
-                if not before:  # nothing is left behind
-                    shutil.rmtree(paths.folder)
-                raise
-        try:
-            with lock.held(paths.lock, slots.count, resume.done_before(spec), address):
-                if before:
-                    results.reopen(paths, spec)
-                results.write_environment(paths, preflight)
-                with refreshed(paths.folder), follower.followed(spec, paths, terminal.note):
-                    ended = _run(spec, paths, slots, preflight.versions, terminal, scratch, go_on)
-        except BlockingIOError:
-            raise resume.runs_already(paths) from None
-        except OSError as error:
-            raise UserError(f"{error.filename or shown(paths.folder)}: {error.strerror or error}") from error
-        except (StorageInternalError, SQLAlchemyError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())
-            raise UserError(f"{shown(paths.study)} cannot be used: {reason}") from error
-    _report(paths, terminal)  # says that the sweep is over, which it is when the lock is open
+                with lock.held(paths.lock, slots.count, resume.done_before(spec), address):
+                    storage.enter_context(store.kept(paths.folder, terminal.note))
+                    if before:
+                        results.reopen(paths, spec)
+                    results.write_environment(paths, preflight)
+                    with refreshed(paths.folder), follower.followed(spec, paths, terminal.note):
+                        ended = _run(spec, paths, slots, preflight.versions, terminal, scratch, go_on)
+            except BlockingIOError:
+                raise resume.runs_already(paths) from None
+            except OSError as error:
+                raise UserError(f"{error.filename or shown(paths.folder)}: {error.strerror or error}") from error
+            except (StorageInternalError, SQLAlchemyError) as error:
+                reason = " ".join(str(error.__cause__ or error).split())
+                raise UserError(f"{shown(paths.study)} cannot be used: {reason}") from error
+        _report(paths, terminal)  # says that the sweep is over, which it is when the lock is open
     if ended is not None:
         raise ended
+
+
+def _check_nodes(paths: SweepPaths, slots: Slots, *, is_new: bool) -> None:
+    """Look at them; where they cannot be used, a new sweep leaves nothing behind."""
+    try:
+        check_nodes(paths.folder, slots)
+    except BaseException:
+        if is_new:
+            store.remove(paths.folder)
+        raise
 
 
 @contextlib.contextmanager
@@ -213,6 +217,7 @@ def _run_trainings(spec: Spec, trainings: Trainings, slots: Slots, terminal: Ter
             trainings.abandon(f"the sweep ended with {type(error).__name__}")
         raise
     trainings.abandon(INTERRUPTED)
+    store.refresh(trainings.paths.folder)
 
 
 def _train_again(

@@ -14,12 +14,14 @@ import ray
 from ray import tune
 
 from go1_sweep import checkpoint, protocol, timeline
-from go1_sweep.paths import TrialPaths
+from go1_sweep.paths import SweepPaths, TrialPaths
 from go1_sweep.patience import POLL_SECONDS, is_full
 from go1_sweep.protocol import Progress
+from go1_sweep.store import Part, refusal
 from go1_sweep.sweep.ray_watch import end_with_raylet
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
 
+TRIALS = SweepPaths(Path()).trials
 LEAK_FACTOR, LEAK_BYTES = 1.5, 2 * 2**30
 """A worker that holds so much more than after its first trial is replaced; one trial may be larger than another."""
 
@@ -36,7 +38,7 @@ def leak(memory: list[int]) -> str:
 
 
 class StorageMissing(Exception):
-    """This node does not see the sweep's folder."""
+    """This node does not reach the sweep's storage: a sentence."""
 
 
 class TrialActor(tune.Trainable):
@@ -59,12 +61,22 @@ class TrialActor(tune.Trainable):
         self._notes: list[str] = []
         """What the user should hear with the next result."""
         self._gpu = ",".join(map(str, ray.get_gpu_ids()))
+        self._part: Part | None = None
+        """Of an object store, that the trial's files are uploaded to; ``None``: they are in the sweep's folder."""
+        self._left: list[Part] = []
+        """Parts of trials that Tune stopped, and that are not all uploaded."""
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial. A trial that Tune stopped is ended in the worker by the next one's first step."""
         self._spec = WorkerSpec(**new_config["worker"])
         self._train = protocol.Train(**new_config["train"])
+        self._leave_part()
+        if uri := new_config["store"]:
+            self._part = Part(uri, TRIALS / self._train.trial)
+            self._train = dataclasses.replace(self._train, folder=str(self._part.folder))
+        self._last: dict[str, Any] | None = None
+        """The trial's end, which is told when its files are uploaded."""
         self._progress: Progress | None = None
         """Where the trial stands; ``None`` before its folder was looked at."""
         self._retries_left = self._spec.retries
@@ -81,8 +93,11 @@ class TrialActor(tune.Trainable):
         Of a trial that goes on from a checkpoint, at first where that was taken: the sweep may have died before it
         heard of it, and compares the trial at a rung as it was there.
         """
+        if self._last:
+            return self._told(self._last)
         try:
             if self._progress is None:
+                self._begin_part()
                 self._find_checkpoint()
                 if self._train.checkpoint:
                     return self._result("running", "")
@@ -94,7 +109,7 @@ class TrialActor(tune.Trainable):
             return self._failed(str(failure))
         except StorageMissing as error:  # a trial that failed would make room for the next one to do so
             time.sleep(POLL_SECONDS)
-            return self._waiting(f"{error}: it waits for the storage, which all nodes need under one path")
+            return self._waiting(str(error))
         except Exception as error:  # a raise would cost the actor, and Tune would not say why
             if is_full(error):  # before there was a worker that could say so
                 time.sleep(POLL_SECONDS)
@@ -108,11 +123,11 @@ class TrialActor(tune.Trainable):
             return self._result("running", "")
         self._worker_is_on = None
         if message.state == "completed":
-            return self._result(message.state, message.why)
+            return self._told(self._result(message.state, message.why))
         if message.state != "infeasible":
             return self._failed(message.why, diverged=message.diverged)
         self._end_worker()  # what it held is not to be trusted by the next trial
-        return self._result(message.state, message.why)
+        return self._told(self._result(message.state, message.why))
 
     def cleanup(self) -> None:
         """End the worker; Tune calls this when it gives the actor up.
@@ -126,6 +141,40 @@ class TrialActor(tune.Trainable):
                 while not isinstance(self._receive(), protocol.Ended):
                     pass
         self._end_worker()
+        self._leave_part()
+
+    def _begin_part(self) -> None:
+        """Take what the store has of the trial.
+
+        Raises:
+            StorageMissing: it refuses.
+        """
+        try:
+            if self._part:
+                self._part.begin()
+        except OSError as error:
+            raise StorageMissing(f"{refusal(error)} (node {platform.node()}): it waits for the storage") from None
+
+    def _leave_part(self) -> None:
+        """Upload what is left of this trial, and of those before; what cannot be is tried again with the next one."""
+        self._left += [self._part] if self._part else []
+        self._part = None
+        for part in list(self._left):
+            with contextlib.suppress(OSError):
+                part.end()
+                self._left.remove(part)
+
+    def _told(self, result: dict[str, Any]) -> dict[str, Any]:
+        """A trial's end, if its files are where the driver finds them; else that it waits for the storage."""
+        self._last = result
+        try:
+            if self._part:
+                self._part.end()
+                self._part = None
+            return result
+        except OSError as error:
+            time.sleep(POLL_SECONDS)
+            return self._waiting(f"{refusal(error)}: its end waits for the storage")
 
     def _iterate(self) -> protocol.Report | protocol.Waiting | protocol.Ended | None:
         """The next iteration; ``None`` where the worker failed, and another one is to try.
@@ -175,7 +224,8 @@ class TrialActor(tune.Trainable):
         try:
             folder.mkdir(exist_ok=True)
         except FileNotFoundError:  # made by the driver: this node has another storage, or none
-            raise StorageMissing(f"{folder.parent} is not there on node {platform.node()}") from None
+            why = f"{folder.parent} is not there on node {platform.node()}"
+            raise StorageMissing(f"{why}: it waits for the storage, which all nodes need under one path") from None
         log = TrialPaths(folder).worker_log
         if self._worker is not None and (problem := self._switch()):
             self._end_worker()
@@ -247,7 +297,7 @@ class TrialActor(tune.Trainable):
     def _failed(self, why: str, *, diverged: bool = False) -> dict[str, Any]:
         evidence = self._evidence()
         self._end_worker()
-        return self._result("failed", why, evidence, diverged=diverged)
+        return self._told(self._result("failed", why, evidence, diverged=diverged))
 
     def _evidence(self) -> list[str]:
         return self._worker.evidence() if self._worker is not None else []

@@ -12,6 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from go1_sweep import protocol
+from go1_sweep.paths import uri_of
 from go1_sweep.sweep.trials import Trainings
 from go1_sweep.trials_table import TrialRecord
 from go1_sweep.worker.process import WorkerSpec
@@ -74,6 +75,7 @@ class TuneSearcher(_Live, Searcher):
         self._trouble = trouble
         self._request = request
         self._worker = dataclasses.asdict(worker)
+        self._store = uri_of(trials.paths.folder) or ""
         self._slots = slots
         self._ids: dict[str, str] = {}
         self._with_a_slot: set[str] = set()
@@ -105,7 +107,7 @@ class TuneSearcher(_Live, Searcher):
         record = self._trials.draw()
         self._ids[trial_id] = record.trial
         self._with_a_slot.add(trial_id)
-        return {"train": dataclasses.asdict(self._request(record)), "worker": self._worker}
+        return {"train": dataclasses.asdict(self._request(record)), "worker": self._worker, "store": self._store}
 
 
 class TuneScheduler(_Live, FIFOScheduler):

@@ -15,7 +15,7 @@ import wandb
 from wandb.sdk.lib import wbauth
 
 from go1_sweep.errors import one_line
-from go1_sweep.paths import SweepPaths, shown
+from go1_sweep.paths import SweepPaths, shown_here
 from go1_sweep.spec import Spec
 
 
@@ -95,7 +95,7 @@ class Runs:
         """What uploads all that is not uploaded yet, as it can be typed in a shell."""
         server = f"WANDB_BASE_URL={shlex.quote(self._wandb.base_url)} " if self._wandb.base_url else ""
         online = (run for run in self._paths.wandb.glob("run-*/*.wandb") if not _mark(run).exists())
-        return f"{server}wandb sync {'--include-online ' * any(online)}{shlex.quote(shown(self._paths.wandb))}"
+        return f"{server}wandb sync {'--include-online ' * any(online)}{shlex.quote(shown_here(self._paths.wandb))}"
 
     def go_offline(self, why: str) -> None:
         """Keep what comes from here on in the sweep's folder: one wait for a server that does not answer is enough."""
@@ -105,7 +105,7 @@ class Runs:
             wandb.teardown()  # a run that could not be opened has its id until then
         for never_begun in self._beginning:
             shutil.rmtree(never_begun, ignore_errors=True)
-        where = f"W&B: {why}; its runs stay in {shown(self._paths.wandb)} from here on"
+        where = f"W&B: {why}; its runs stay in {shown_here(self._paths.wandb)} from here on"
         self._say(f"{where}; to upload them: {self.sync_command()}")
 
     def _init(self, **arguments: Any) -> wandb.Run:

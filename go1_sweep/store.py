@@ -1,0 +1,482 @@
+"""Object stores (S3, Google's), and the copy that a machine keeps of a sweep's folder in one.
+
+All files are written locally, and a file is uploaded by whoever wrote it: what a worker wrote by its actor, the rest by
+the driver. The driver fetches what actors have uploaded. Credentials and the endpoint come from the environment, as the
+store's own tools have them (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import platform
+import shutil
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from go1_sweep import lock, protocol
+from go1_sweep.errors import BadInput
+from go1_sweep.paths import SweepPaths, TrialPaths, copy_of, is_checkpoint, is_of_driver, replacing, uri_of
+from go1_sweep.patience import POLL_SECONDS
+
+SCHEMES = ("s3", "gs")
+BEAT_SECONDS = lock.ALIVE_SECONDS / 8
+"""How often what is new is uploaded and fetched, and that the driver lives."""
+MOST_OF_THE_TIME = 0.2
+"""A store that takes long, with thousands of trials, is asked less often."""
+END_SECONDS = 600.0
+"""So long the driver tries to upload the rest at its end."""
+TRIES = 4
+"""Of a request that the store refused; its own library has tried each three times, within some seconds."""
+RETRY_SECONDS = 1.0
+PASSING = (".tmp", "-journal", ".lock")
+"""How the names of files end that mean something on one machine alone."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells one content of a file from the next: its size in bytes, and when it was written or uploaded [ns]."""
+
+    size: int
+    time: int
+
+    @classmethod
+    def of(cls, file: Path) -> Stamp | None:
+        """Of a file here; ``None`` where there is none."""
+        try:
+            stat = file.stat()
+        except OSError:
+            return None
+        return cls(stat.st_size, stat.st_mtime_ns)
+
+
+class Store:
+    """A folder of an object store. Every method raises an OSError where the store refuses."""
+
+    def __init__(self, uri: str) -> None:
+        """Reach nothing yet.
+
+        Args:
+            uri: of the folder: ``s3://bucket/prefix``, perhaps with a query such as
+                ``?endpoint_override=host:9000&scheme=http`` (pyarrow.fs).
+        """
+        self.uri = uri
+
+    @functools.cached_property
+    def _found(self) -> tuple[Any, str]:
+        from pyarrow import fs
+
+        uri = self.uri
+        if uri.startswith("s3://"):
+            # A small file in one request: parts would take three.
+            uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"
+        try:
+            return fs.FileSystem.from_uri(uri)
+        except (ValueError, KeyError) as error:
+            raise OSError(f"{self.uri}: {error}") from None
+
+    def names(self, under: str = "") -> dict[str, Stamp]:
+        """The files below a folder, by their names relative to the store's."""
+        from pyarrow import fs
+
+        system, root = self._found
+        top = f"{root}/{under}".rstrip("/")
+        infos = self._tried(lambda: system.get_file_info(fs.FileSelector(top, allow_not_found=True, recursive=True)))
+        files = [each for each in infos if each.is_file]
+        return {each.path.removeprefix(f"{root}/"): Stamp(each.size, each.mtime_ns) for each in files}
+
+    def read(self, name: str) -> bytes:
+        """All of a file."""
+        system, root = self._found
+
+        def read() -> bytes:
+            with system.open_input_stream(f"{root}/{name}") as file:
+                return file.read()
+
+        return self._tried(read)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put a file there; a reader sees the old content or the new one."""
+        system, root = self._found
+
+        def write() -> None:
+            with system.open_output_stream(f"{root}/{name}") as file:
+                file.write(content)
+
+        self._tried(write)
+
+    def delete(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        system, root = self._found
+        with contextlib.suppress(FileNotFoundError):
+            self._tried(lambda: system.delete_file(f"{root}/{name}"))
+
+    def _tried(self, call: Callable[[], Any]) -> Any:
+        for tries_left in reversed(range(TRIES)):
+            try:
+                return call()
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                if not tries_left:
+                    raise OSError(f"{self.uri}: {' '.join(str(error).split())}") from None
+                time.sleep(RETRY_SECONDS)
+        raise AssertionError
+
+
+class Copy:
+    """What this machine has of a folder in a store."""
+
+    def __init__(self, store: Store, folder: Path, under: str = "") -> None:
+        """Reach nothing yet.
+
+        Args:
+            store: the folder there.
+            folder: the one here.
+            under: the part of both that is looked at.
+        """
+        self.store, self.folder = store, folder
+        self._under = under
+        self._theirs: dict[str, Stamp] = {}
+        """As the store had it when it was fetched, or after it was uploaded."""
+        self._ours: dict[str, Stamp] = {}
+        """As it was here then."""
+
+    def fetch(self, wanted: Callable[[str], bool]) -> dict[str, Stamp]:
+        """Bring each wanted file that is newer there; all that the store has.
+
+        Raises:
+            OSError: the store refuses, or the disk does.
+        """
+        found = self.store.names(self._under)
+        for name, theirs in found.items():
+            if not wanted(name) or self._theirs.get(name) == theirs:
+                continue
+            ours, is_known = Stamp.of(self.folder / name), name in self._theirs
+            if ours == theirs and not is_known:  # fetched by another process
+                self._theirs[name] = self._ours[name] = theirs
+            elif is_known or ours is None or ours.time < theirs.time:
+                self._bring(name, theirs)
+        return found
+
+    def bring(self, name: str) -> None:
+        """Bring one file that does not change, if it is not here.
+
+        Raises:
+            OSError: the store refuses, or the disk does.
+        """
+        if not (self.folder / name).exists():
+            self._bring(name, Stamp(0, 0))
+
+    def publish(self, wanted: Callable[[str], bool]) -> None:
+        """Upload each wanted file that changed here; remove there what was uploaded, and is here no more.
+
+        The manifests are read first and come last: what they name is there when they are.
+
+        Raises:
+            OSError: the store refuses.
+        """
+        top = self.folder / self._under
+        manifests = [path for path in top.rglob(TrialPaths(Path()).manifest.name) if path.is_file()]
+        held = [(path, Stamp.of(path), path.read_bytes()) for path in manifests]
+        files = {path.relative_to(self.folder).as_posix(): path for path in top.rglob("*") if path.is_file()}
+        for name, path in files.items():
+            if path.name.endswith(PASSING) or path in manifests or not wanted(name):
+                continue
+            if (stamp := Stamp.of(path)) != self._ours.get(name):
+                with contextlib.suppress(FileNotFoundError):  # an old checkpoint, just now
+                    self._send(name, stamp, _snapshot(path) if path.suffix == ".db" else path.read_bytes())
+        for path, stamp, content in held:
+            name = path.relative_to(self.folder).as_posix()
+            if wanted(name) and stamp != self._ours.get(name):
+                self._send(name, stamp, content)
+        for name in [name for name in self._ours if name not in files and wanted(name)]:
+            self.store.delete(name)
+            del self._ours[name]
+
+    def _bring(self, name: str, theirs: Stamp) -> None:
+        path = self.folder / name
+        try:
+            content = self.store.read(name)
+        except FileNotFoundError:  # taken away meanwhile, as an old checkpoint is
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as beside:
+            beside.write_bytes(content)
+            os.utime(beside, ns=(theirs.time, theirs.time))
+        self._theirs[name] = theirs
+        self._ours[name] = Stamp(len(content), theirs.time)
+
+    def _send(self, name: str, stamp: Stamp | None, content: bytes) -> None:
+        self.store.write(name, content)
+        if stamp:
+            self._ours[name] = stamp
+
+
+def _snapshot(database: Path) -> bytes:
+    """A database as it is between two transactions."""
+    with tempfile.NamedTemporaryFile(suffix=".db") as file:
+        source, target = sqlite3.connect(f"file:{database}?mode=ro", uri=True), sqlite3.connect(file.name)
+        with contextlib.closing(source), contextlib.closing(target):
+            source.backup(target)
+        return Path(file.name).read_bytes()
+
+
+def refusal(error: OSError) -> str:
+    """What a store, or a disk, has refused, in a line."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+@functools.cache
+def copy_at(folder: Path) -> Copy | None:
+    """The copy of a sweep's folder; ``None`` where that is no copy, but the folder itself."""
+    uri = uri_of(folder)
+    return Copy(Store(uri), folder) if uri else None
+
+
+def is_small(name: str) -> bool:
+    """Whether a file is fetched unasked: all but checkpoints, and every step of an exam."""
+    return not is_checkpoint(name) and Path(name).suffix != ".npz"
+
+
+def fetched(folder: Path) -> Path:
+    """The folder, with what the store has of the sweep now; where that is nothing, nothing is left here.
+
+    Raises:
+        BadInput: the store cannot be read.
+    """
+    copy, paths = copy_at(folder), SweepPaths(folder)
+    if copy is None or lock.is_locked(paths.lock):  # its driver, on this machine, does that
+        return folder
+    try:
+        found = copy.fetch(is_small)
+        if not found and folder.exists():  # of a sweep that was taken away there
+            shutil.rmtree(folder)
+        if paths.alive.name in found:
+            paths.lock.write_bytes(paths.alive.read_bytes())
+        else:
+            paths.alive.unlink(missing_ok=True)
+    except OSError as error:
+        raise BadInput(f"storage: {refusal(error)}") from None
+    return folder
+
+
+def bring(paths: TrialPaths) -> None:
+    """Bring a trial with its checkpoints, where its folder is a copy.
+
+    Raises:
+        OSError: the store refuses.
+    """
+    if copy := copy_at(paths.folder):
+        copy.fetch(lambda name: is_checkpoint(name) or is_small(name))
+
+
+def refresh(folder: Path) -> None:
+    """Bring what workers have written into a sweep's folder, but for checkpoints, where that is a copy.
+
+    Raises:
+        OSError: the store refuses.
+    """
+    if copy := copy_at(folder):
+        copy.fetch(lambda name: is_small(name) and not is_of_driver(name))
+
+
+def publish(folder: Path) -> None:
+    """Upload what the driver has written into a sweep's folder, where that is a copy.
+
+    Raises:
+        OSError: the store refuses.
+    """
+    if copy := copy_at(folder):
+        copy.publish(is_of_driver)
+
+
+def remove(folder: Path) -> None:
+    """Remove a sweep's folder, from the store as well where it is a copy."""
+    shutil.rmtree(folder)
+    with contextlib.suppress(OSError):
+        publish(folder)
+
+
+@contextlib.contextmanager
+def kept(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Keep the store and a sweep's folder up to date, each with what the other has, until the context is left.
+
+    Args:
+        folder: of the sweep; where it is no copy there is nothing to do.
+        say: for a sentence; also called by another thread.
+    """
+    copy = copy_at(folder)
+    if copy is None:
+        yield
+        return
+    is_over = threading.Event()
+    thread = threading.Thread(target=_keep, args=(copy, is_over, say), name="store", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        _finish(copy, say)
+
+
+def _keep(copy: Copy, is_over: threading.Event, say: Callable[[str], None]) -> None:
+    paths, pause, is_lost = SweepPaths(copy.folder), 0.0, False
+    while not is_over.wait(pause):
+        began = time.monotonic()
+        try:
+            copy.store.write(paths.alive.name, paths.lock.read_bytes() if paths.lock.exists() else b"")
+            publish(copy.folder)
+            refresh(copy.folder)
+            if is_lost:
+                say("The store takes and gives again")
+            is_lost = False
+        except OSError as error:
+            if not is_lost:
+                say(f"{refusal(error)}: trials go on, and what they write is uploaded when the store is back")
+            is_lost = True
+        pause = max(BEAT_SECONDS, (time.monotonic() - began) / MOST_OF_THE_TIME)
+
+
+def _finish(copy: Copy, say: Callable[[str], None]) -> None:
+    """Upload the rest, and take back that the driver lives."""
+    until = time.monotonic() + END_SECONDS
+    while True:
+        try:
+            publish(copy.folder)
+            return copy.store.delete(SweepPaths(copy.folder).alive.name)
+        except OSError as error:
+            if time.monotonic() > until:
+                say(f"{refusal(error)}: not all is there; {copy.folder} has it, and `resume` uploads it")
+                return None
+            time.sleep(POLL_SECONDS)
+
+
+def on_node(uri: str, base: str = "") -> Path:
+    """Where a node keeps what an actor on it writes into a folder of a store.
+
+    The node may be the driver's as well: what that keeps there is another copy.
+
+    Args:
+        uri: of the folder.
+        base: what tells an actor's files from those of others that write into the same folder.
+    """
+    return copy_of(uri, Path(tempfile.gettempdir()) / f"go1_sweep-{os.getuid()}" / base)
+
+
+class Part:
+    """What an actor writes of a sweep's folder: on its own node first, and from there, all the time, into the store."""
+
+    def __init__(self, uri: str, under: Path) -> None:
+        """Reach nothing yet.
+
+        Args:
+            uri: of the sweep's folder.
+            under: the part of it that nobody else writes, but for the driver.
+        """
+        self.folder = on_node(uri) / under
+        self._copy = Copy(Store(uri), on_node(uri), under.as_posix())
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="store", daemon=True)
+
+    def begin(self) -> None:
+        """Take what the store has, and nothing else: what this node may have is of another time.
+
+        Raises:
+            OSError: the store refuses.
+        """
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        self._copy.fetch(_is_of_worker)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Upload the rest, and leave nothing here; may be tried again.
+
+        Raises:
+            OSError: the store refuses.
+        """
+        self._is_over.set()
+        if not self.folder.exists():  # it was never begun
+            return
+        if self._thread.is_alive():
+            self._thread.join()
+        self._copy.publish(_is_of_worker)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _keep(self) -> None:
+        while not self._is_over.wait(BEAT_SECONDS):
+            with contextlib.suppress(OSError):  # with the next beat; the driver, which is refused as well, says so
+                self._copy.publish(_is_of_worker)
+
+
+class Visit:
+    """What a player on a node takes of a sweep's folder, and leaves there; it has a folder of its own."""
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        """Reach nothing yet.
+
+        Args:
+            uri: of the sweep's folder.
+            folder: the driver's copy, in which jobs name their files.
+        """
+        self._folder = folder
+        self._here = on_node(uri, f"player-{os.getpid()}")
+        self._copy = Copy(Store(uri), self._here)
+        self._log = ""
+
+    def log(self, log: Path) -> Path:
+        """This player's own log, in the place of the one of all."""
+        self._log = f"{log.stem}_{platform.node()}_{os.getpid()}{log.suffix}"
+        self._here.mkdir(parents=True, exist_ok=True)
+        return self._here / self._log
+
+    def brought(self, job: protocol.Job) -> protocol.Job:
+        """The job with files of ours, its checkpoint among them.
+
+        Raises:
+            OSError: the store refuses, or the disk does.
+        """
+        policy = dataclasses.replace(job.policy, checkpoint=self._ours(job.policy.checkpoint))
+        self._copy.bring(Path(job.policy.checkpoint).relative_to(self._folder).as_posix())
+        match job:
+            case protocol.Evaluate() if job.trajectories:
+                return dataclasses.replace(job, policy=policy, trajectories=self._ours(job.trajectories))
+            case protocol.Film():
+                return dataclasses.replace(job, policy=policy, video=self._ours(job.video))
+            case protocol.Export():
+                Path(folder := self._ours(job.folder)).mkdir(parents=True, exist_ok=True)
+                return dataclasses.replace(job, policy=policy, folder=folder)
+        return dataclasses.replace(job, policy=policy)
+
+    def publish(self) -> None:
+        """Upload what came of the jobs.
+
+        Raises:
+            OSError: the store refuses.
+        """
+        self._copy.publish(lambda name: name == self._log or not (is_of_driver(name) or is_checkpoint(name)))
+
+    def end(self) -> None:
+        """Leave nothing here; what cannot be uploaded was of use for people alone."""
+        with contextlib.suppress(OSError):
+            self.publish()
+        shutil.rmtree(self._here, ignore_errors=True)
+
+    def _ours(self, file: str) -> str:
+        ours = self._here / Path(file).relative_to(self._folder)
+        ours.parent.mkdir(parents=True, exist_ok=True)
+        return str(ours)
+
+
+def _is_of_worker(name: str) -> bool:
+    return not is_of_driver(name)

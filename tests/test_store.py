@@ -1,0 +1,212 @@
+"""Sweeps whose storage is an object store: what each machine writes gets there, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Command, Sweep, by_trial, iterations, start, wait_for, write_sweep
+
+from go1_sweep import checkpoint, store
+from go1_sweep.paths import SweepPaths, TrialPaths, copy_of, is_checkpoint, is_of_driver, shown, uri_of
+from go1_sweep.protocol import Progress
+from go1_sweep.store import Copy, Store
+
+
+def everything(name: str) -> bool:
+    return True
+
+
+def aged(path: Path, seconds: float) -> None:
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + int(seconds * 1e9)))
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://bucket/a/b/name", "gs://bucket/name", "s3://bucket/name?endpoint_override=http://h:9000&scheme=http"]
+)
+def test_a_place_in_a_store_has_a_copy_here_and_the_copy_knows_its_place(uri):
+    copy = copy_of(uri)
+    where, mark, query = uri.partition("?")
+    assert uri_of(copy / "trials" / "0001") == f"{where}/trials/0001{mark}{query}"
+    assert shown(copy) == uri
+    assert uri_of(Path("runs/name")) is None
+
+
+def test_each_file_of_a_sweep_is_written_by_the_driver_or_by_workers():
+    paths = SweepPaths(Path())
+    trial = paths.trial("0001")
+    of_driver = [paths.spec, paths.study, paths.trials_table, paths.result, paths.report, paths.best.evaluation]
+    of_driver += [trial.evaluation("model_1"), trial.hparams, paths.retrained.trials_table, paths.best.readme]
+    of_workers = [trial.config, trial.logs, trial.manifest, trial.worker_log, trial.checkpoint(1), paths.best.onnx]
+    of_workers += [trial.trajectories("model_1", 2), paths.retrained.trial("0001-1").progress, paths.best.video]
+    assert all(is_of_driver(str(each)) for each in of_driver)
+    assert not any(is_of_driver(str(each)) for each in of_workers)
+
+
+def test_what_is_newer_wins_and_what_is_the_same_stays(uri, tmp_path):
+    here, there = (Copy(Store(uri), tmp_path / name) for name in ("here", "there"))
+    (here.folder / "trials").mkdir(parents=True)
+    file, theirs = here.folder / "trials" / "logs.csv", there.folder / "trials" / "logs.csv"
+    file.write_text("1\n")
+    here.publish(everything)
+    there.fetch(everything)
+    assert theirs.read_text() == "1\n"
+    file.write_text("1\n2\n")
+    here.publish(everything)
+    there.fetch(everything)
+    assert theirs.read_text() == "1\n2\n"
+    theirs.write_text("ours")
+    aged(theirs, 60)
+    Copy(Store(uri), there.folder).fetch(everything)  # by another process
+    assert theirs.read_text() == "ours"
+    file.unlink()
+    here.publish(everything)
+    assert not Store(uri).names()
+
+
+def test_a_manifest_never_names_a_checkpoint_that_is_not_there(uri, tmp_path, monkeypatch):
+    trial = TrialPaths(tmp_path / "trial")
+    trial.folder.mkdir()
+    ours = Copy(Store(uri), trial.folder)
+
+    def write_model(path: Path) -> None:
+        path.write_text("x")
+
+    def publish(iterations: int) -> None:
+        checkpoint.publish(trial, Progress(iterations), write_model, keep=2)
+
+    publish(1)
+    write = Store.write
+
+    def and_meanwhile(self: Store, name: str, content: bytes) -> None:
+        write(self, name, content)
+        if name == "model_1.pt":
+            publish(2)
+        fetched = Copy(Store(uri), tmp_path / f"seen_{name}")
+        fetched.fetch(everything)
+        assert len(checkpoint.intact(TrialPaths(fetched.folder), pytest.fail)) == (name == trial.manifest.name)
+
+    monkeypatch.setattr(Store, "write", and_meanwhile)
+    ours.publish(everything)
+    monkeypatch.undo()
+    publish(3)
+    publish(4)
+    ours.publish(everything)
+    assert set(Store(uri).names()) == {"model_3.pt", "model_4.pt", trial.manifest.name}
+
+
+def test_a_database_is_uploaded_as_it_is_between_two_transactions(uri, tmp_path):
+    (tmp_path / "here").mkdir()
+    study = SweepPaths(tmp_path / "here").study
+    with sqlite3.connect(study, isolation_level=None) as connection:
+        connection.execute("CREATE TABLE numbers (number INTEGER)")
+        connection.execute("INSERT INTO numbers VALUES (1)")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT INTO numbers VALUES (2)")
+        Copy(Store(uri), tmp_path / "here").publish(everything)
+        connection.execute("COMMIT")
+    connection.close()
+    there = Copy(Store(uri), tmp_path / "there")
+    assert set(there.fetch(everything)) == {study.name}
+    with sqlite3.connect(there.folder / study.name) as connection:
+        assert connection.execute("SELECT number FROM numbers").fetchall() == [(1,)]
+    connection.close()
+
+
+def test_a_store_that_refuses_now_and_then_loses_nothing_and_one_that_always_does_is_told(s3, uri, monkeypatch):
+    monkeypatch.setattr(store, "RETRY_SECONDS", 0.01)
+    s3.refuses, before = 3, s3.refused
+    ours = Store(uri)
+    for number in range(20):
+        ours.write(f"{number}", b"%d" % number)
+    assert [ours.read(f"{number}") for number in range(20)] == [b"%d" % number for number in range(20)]
+    assert set(ours.names()) == {f"{number}" for number in range(20)} and s3.refused - before > 10
+    monkeypatch.setattr(store, "TRIES", 1)
+    s3.refuses = 1
+    with pytest.raises(OSError, match=f"^{uri}: .*HTTP status 500"):
+        ours.read("0")
+
+
+TRIAL = {"trials": 2, "parameters": {"learning_rate": {"log_uniform": [1e-3, 3e-3]}}}
+SLOW = {"env.step_seconds": 0.02}
+
+
+def a_sweep(folder: Path, uri: str, **changes: Any) -> Sweep:
+    sections = {
+        "search": TRIAL,
+        "budget": {"unit": "iterations", "max": 30},
+        "resources": {"gpus": 0, "cpus": 1},
+        "final": {"finalists": 1, "envs": 12, "seeds": 1, "exam_seconds": 1, "video": False},
+        "storage": uri,
+    }
+    return write_sweep(folder, **{**sections, **changes})
+
+
+def on_machine(home: Path, *arguments: str) -> Command:
+    """``python -m go1_sweep ...`` on a machine that has nothing but the store."""
+    home.mkdir(exist_ok=True)
+    return start(*arguments, env={"HOME": str(home), "XDG_CACHE_HOME": ""})
+
+
+def in_store(uri: str, folder: Path) -> SweepPaths:
+    """All that the store has of a sweep."""
+    Copy(Store(uri), folder).fetch(everything)
+    return SweepPaths(folder)
+
+
+def test_a_sweep_loses_nothing_to_a_store_that_refuses_one_request_in_fifty_and_any_machine_goes_on_with_it(
+    s3, uri, tmp_path
+):
+    sweep = a_sweep(tmp_path, uri)
+    s3.refuses, before = 50, s3.refused
+    code, out, err = on_machine(tmp_path / "a", "run", str(sweep.file)).finish()
+    assert (code, err) == (0, "")
+    assert s3.refused > before
+    where = f"{uri}/sweep"
+    assert f"All of it on one page: {where}/report.html" in out
+    seen = in_store(where, tmp_path / "seen")
+    assert set(Store(where).names("")) >= {"spec.yaml", "optuna.db", "trials.csv", "result.json", "report.html"}
+    assert ".alive" not in Store(where).names()
+    for trial, row in by_trial(seen).items():
+        folder = seen.trial(trial).folder
+        assert iterations(folder) == list(range(1, int(row["iterations"]) + 1))
+        assert checkpoint.intact(seen.trial(trial), pytest.fail)
+        log = seen.trial(trial).worker_log.read_text()
+        assert "Traceback" not in log
+    policy = json.loads(seen.best.description.read_text())
+    assert policy["sha256"] == {name: checkpoint.sha256(seen.best.folder / name) for name in policy["sha256"]}
+    assert seen.best.evaluation.exists() and seen.best.readme.exists()
+
+    code, out, err = on_machine(tmp_path / "b", "resume", where, "--trials", "3").finish()
+    assert (code, err) == (0, "")
+    code, out, _ = on_machine(tmp_path / "c", "status", where).finish()
+    assert code == 0 and "Winner: " in out and f"policy {where}/best/policy.onnx" in out
+    after = by_trial(in_store(where, tmp_path / "after"))
+    assert {trial: after[trial] for trial in by_trial(seen)} == by_trial(seen) and "0002" in after
+
+
+def test_a_sweep_whose_driver_and_machine_died_goes_on_elsewhere_from_its_checkpoints(s3, uri, tmp_path):
+    search = {**TRIAL, "fixed": {**SLOW, "agent.save_interval": 5}}
+    sweep = a_sweep(tmp_path, uri, search=search, budget={"unit": "iterations", "max": 40})
+    where = f"{uri}/sweep"
+    running = on_machine(tmp_path / "a", "run", str(sweep.file))
+
+    def published() -> list[str]:
+        return [name for name in Store(where).names() if is_checkpoint(name)]
+
+    wait_for(published, 120, "a checkpoint in the store")
+    running.process.kill()
+    running.finish()
+    code, out, err = on_machine(tmp_path / "b", "resume", where).finish()
+    assert (code, err) == (0, "")
+    assert re.search(r"Going on: \d trials are over, [12] were interrupted", out)
+    seen = in_store(where, tmp_path / "seen")
+    for trial, row in by_trial(seen).items():
+        assert row["state"] in ("completed", "early_stopped")
+        assert iterations(seen.trial(trial).folder) == list(range(1, int(row["iterations"]) + 1))
