@@ -109,6 +109,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     report.add_argument("folder", metavar="SWEEP_DIR", type=_place, help="the sweep's folder, e.g. runs/rough")
     report.set_defaults(command=_report)
 
+    cluster = commands.add_parser("cluster", help="check a file that starts a Ray cluster", allow_abbrev=False)
+    cluster.add_argument("action", choices=("check",))
+    cluster.add_argument("file", metavar="FILE", type=Path, help="e.g. cluster/aws.yaml")
+    cluster.set_defaults(command=_cluster)
+
     known = list(commands.choices)
     if arguments and not arguments[0].startswith("-") and arguments[0] not in known:
         raise BadInput(f"unknown command '{arguments[0]}'{did_you_mean(arguments[0], known)}")
@@ -345,3 +350,9 @@ def _report(options: argparse.Namespace) -> None:
     from go1_sweep.report.page import write
 
     print(shown_here(write(options.folder)))
+
+
+def _cluster(options: argparse.Namespace) -> None:
+    from go1_sweep.cluster_files.check import check
+
+    check(options.file)

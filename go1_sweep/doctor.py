@@ -6,24 +6,18 @@ import os
 import platform
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-
 from go1_sweep import __version__
 from go1_sweep.errors import BadInput, UserError
+from go1_sweep.findings import MISSING, NOTE, OK, Finding, show
 from go1_sweep.paths import shown
 from go1_sweep.simulators import AUTOMATIC, SIMULATORS
 from go1_sweep.spec import Spec
 from go1_sweep.worker.probing import probe
-
-OK, NOTE, MISSING = "ok", "note", "missing"
-
-COLORS = {OK: "green", NOTE: "yellow", MISSING: "red"}
 
 DRIVER = ("ray", "optuna")
 """What the sweep itself rests on."""
@@ -91,21 +85,6 @@ class Machine:
     shared_memory: Disk
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; ``mend`` is what to do about it."""
-
-    level: str
-    what: str
-    detail: str = ""
-    mend: str = field(default="", kw_only=True)
-
-    def text(self) -> str:
-        """The line without its level."""
-        said = f"{self.what}: {self.detail}" if self.detail else self.what
-        return " ".join((f"{said}; mend: {self.mend}" if self.mend else said).split())
-
-
 def examine(spec: Spec | None = None, python: str | None = None, storage: str | None = None) -> None:
     """Print what this machine has for the spec's sweep, a line a finding.
 
@@ -118,15 +97,12 @@ def examine(spec: Spec | None = None, python: str | None = None, storage: str | 
         BadInput: the interpreter cannot be started, or is no Python.
         UserError: something is missing.
     """
-    console = Console(highlight=False, soft_wrap=True)
     found = findings(gather(spec, python, storage))
-    for finding in found:
-        color = COLORS[finding.level]
-        console.print(f"[{color}]{finding.level:<7}[/]  {escape(finding.text())}")
+    show(found)
     missing = [finding.what for finding in found if finding.level == MISSING]
     if missing:
         raise UserError(f"missing: {', '.join(missing)}")
-    console.print("Nothing is missing.")
+    print("Nothing is missing.")
 
 
 def gather(spec: Spec | None, python: str | None, storage: str | None) -> Machine:

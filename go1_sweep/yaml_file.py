@@ -1,4 +1,4 @@
-"""Reads a YAML mapping and remembers where every value stands; writes what it reads back the same.
+"""Reads YAML mappings and remembers where every value stands; writes what it reads back the same.
 
 PyYAML parses; the values are built here from its node tree, because a sweep file needs three things
 that ``safe_load`` does not give: line numbers for messages, an error for a key that stands twice,
@@ -7,9 +7,10 @@ and numbers as YAML 1.2 has them (``147e6`` and ``1e-3`` are numbers).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,15 +86,47 @@ def read(path: Path) -> Document:
     Raises:
         BadInput: not there, not readable, too large, not YAML, not a mapping, a key twice.
     """
-    document = Document(str(path))
-    try:
-        root = _compose(_text(path))
-        if not isinstance(root, yaml.MappingNode):
-            raise BadInput(f"{path}: a sweep file is a mapping of keys to values, this is {_kind(root)}")
-        document.data = _Builder(document).build(root, (), 0)
-    except _Problem as problem:
-        raise BadInput(f"{path}{f':{problem.line}' if problem.line else ''}: {problem}") from None
+    (document,) = _read(path, "a sweep file", lambda text: [_compose(text)], _printable)
     return document
+
+
+def read_all(path: Path, what: str) -> list[Document]:
+    """Read another program's YAML file: mappings, of which empty ones are left out, and texts of several lines.
+
+    Args:
+        path: the file.
+        what: it is, for messages.
+
+    Raises:
+        BadInput: not there, not readable, too large, not YAML, not a mapping, a key twice.
+    """
+    return _read(path, what, _compose_all, lambda text, line: text)
+
+
+def text(path: Path, what: str) -> str:
+    """The content of a file.
+
+    Args:
+        path: the file.
+        what: it is, for messages.
+
+    Raises:
+        BadInput: not there, not readable, too large, not UTF-8.
+    """
+    try:
+        with open(path, "rb") as file:  # may be a pipe, which has no size
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise BadInput(f"{path} has more than {MAX_BYTES} bytes, which no {what.partition(' ')[2]} needs")
+        return content.decode()
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise BadInput(f"{path} is a folder, not {what}") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is not text in UTF-8") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
 
 
 def scalar(text: str) -> Any:
@@ -103,7 +136,7 @@ def scalar(text: str) -> Any:
         ValueError: the text is no YAML value.
     """
     root = _compose(text)
-    return None if root is None else _Builder(Document("")).build(root, (), 0)
+    return None if root is None else _Builder(Document(""), _printable).build(root, (), 0)
 
 
 def dump(data: Mapping[str, Any]) -> str:
@@ -141,26 +174,42 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
 
-def _text(path: Path) -> str:
+_Text = Callable[[str, int], str]
+"""Takes a text and its line, and gives it back or refuses it."""
+
+
+def _read(path: Path, what: str, compose: Callable[[str], list[yaml.Node | None]], takes: _Text) -> list[Document]:
+    content, documents = text(path, what), []
     try:
-        with open(path, "rb") as file:  # may be a pipe, which has no size
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise BadInput(f"{path} has more than {MAX_BYTES} bytes, which no sweep file needs")
-        return content.decode()
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise BadInput(f"{path} is a folder, not a sweep file") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{path} is not text in UTF-8") from None
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+        for root in compose(content):
+            if not isinstance(root, yaml.MappingNode):
+                raise BadInput(f"{path}: {what} is a mapping of keys to values, this is {_kind(root)}")
+            document = Document(str(path))
+            document.data = _Builder(document, takes).build(root, (), 0)
+            documents.append(document)
+    except _Problem as problem:
+        raise BadInput(f"{path}{f':{problem.line}' if problem.line else ''}: {problem}") from None
+    return documents
 
 
 def _compose(text: str) -> yaml.Node | None:
-    try:
+    with _told(text):
         return _Loader(text).get_single_node()
+
+
+def _compose_all(text: str) -> list[yaml.Node | None]:
+    with _told(text):
+        loader, nodes = _Loader(text), []
+        while loader.check_node():
+            nodes.append(loader.get_node())
+    return [node for node in nodes if not (isinstance(node, yaml.ScalarNode) and not node.value)]
+
+
+@contextlib.contextmanager
+def _told(text: str) -> Iterator[None]:
+    """What PyYAML raises, as a ``_Problem``."""
+    try:
+        yield
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = ", ".join(filter(None, (error.context, error.problem)))
@@ -187,8 +236,9 @@ def _kind(node: yaml.Node | None) -> str:
 class _Builder:
     """Builds plain values; the count of values bounds what aliases can blow up to."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, takes: _Text) -> None:
         self._document = document
+        self._takes = takes
         self._count = 0
 
     def build(self, node: yaml.Node, path: Path_, depth: int) -> Any:
@@ -202,7 +252,7 @@ class _Builder:
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
             return [self._item(child, (*path, i), depth) for i, child in enumerate(node.value)]
-        return _scalar(node, line)
+        return self._scalar(node, line)
 
     def _item(self, node: yaml.Node, path: Path_, depth: int) -> Any:
         self._document.places[path] = f"{self._document.source}:{node.start_mark.line + 1}"
@@ -220,6 +270,18 @@ class _Builder:
             result[key] = self.build(value_node, here, depth + 1)
         return result
 
+    def _scalar(self, node: yaml.Node, line: int) -> Any:
+        text = node.value
+        if getattr(node, "style", None) is not None:  # quoted or a block: a string whatever it says
+            return self._takes(text, line)
+        if text in _SPECIAL:
+            return _SPECIAL[text]
+        if _INT.fullmatch(text):
+            return int(text) if len(text) < 30 else float(text)
+        if _FLOAT.fullmatch(text):
+            return float(text)
+        return self._takes(text, line)
+
 
 def _key(node: yaml.Node) -> str:
     line = node.start_mark.line + 1
@@ -230,19 +292,6 @@ def _key(node: yaml.Node) -> str:
     if not node.value:
         raise _Problem(line, "a key is missing before the ':'")
     return _printable(node.value, line)
-
-
-def _scalar(node: yaml.Node, line: int) -> Any:
-    text = node.value
-    if getattr(node, "style", None) is not None:  # quoted or a block: a string whatever it says
-        return _printable(text, line)
-    if text in _SPECIAL:
-        return _SPECIAL[text]
-    if _INT.fullmatch(text):
-        return int(text) if len(text) < 30 else float(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    return _printable(text, line)
 
 
 def _printable(text: str, line: int) -> str:

@@ -227,3 +227,10 @@ VALUES = st.recursive(
 @given(st.dictionaries(KEYS, VALUES, max_size=5))
 def test_what_is_dumped_is_read_back_the_same(data):
     assert repr(read(yaml_file.dump(data)).data) == repr(data)
+
+
+def test_another_programs_file_may_have_several_documents_and_texts_of_several_lines(tmp_path):
+    (tmp_path / "s.yaml").write_text("a: 1\n---\n---\nb: |\n  one\n  two\n")
+    first, second = yaml_file.read_all(tmp_path / "s.yaml", "a file")
+    assert (first.data, second.data) == ({"a": 1}, {"b": "one\ntwo\n"})
+    assert second.where(("b",)).endswith("s.yaml:4")
