@@ -13,10 +13,7 @@ CLUSTER = Path(__file__).parent.parent / "cluster"
 FILES = sorted(path.name for path in CLUSTER.iterdir() if path.name != "README.md")
 
 RAY_UP = "on_premise.yaml"
-OFF = (
-    "export RAY_AUTH_MODE=token; ~/go1_sweep_venv/bin/ray start --address",
-    "~/go1_sweep_venv/bin/ray start --address",
-)
+OFF = ("export RAY_AUTH_MODE=token; ray start --address", "ray start --address")
 KEY = "  ~/.ray/auth_token: ~/.ray/auth_token\n"
 CLAIM = "persistentVolumeClaim: {claimName: go1-sweep-runs}"
 LIMITS = ', nvidia.com/gpu: "1"}\n                volumeMounts'
@@ -58,7 +55,7 @@ def test_the_files_of_the_repository_are_fine(said, name):
             RAY_UP,
             "rsync_exclude:",
             "rsync_exclud:",
-            "on_premise.yaml:22: rsync_exclud: there is no such key; did you mean",
+            "on_premise.yaml:{line}: rsync_exclud: there is no such key; did you mean",
         ),
         (
             "aws.yaml",
@@ -88,15 +85,20 @@ def test_the_files_of_the_repository_are_fine(said, name):
         ("raycluster.yaml", "minReplicas: 4", "", "without the autoscaler KubeRay wants minReplicas and maxReplicas"),
         ("raycluster.yaml", "kind: RayCluster", "kind: RayJob", "spec.headGroupSpec: there is no such key"),
         ("rayjob.yaml", "backoffLimit: 2", "backoffLimit: two", "spec.backoffLimit: expected integer, not 'two'"),
-        ("slurm.sh", "until (", "(", "slurm.sh:41: syntax error"),
+        ("slurm.sh", "until (", "(", "slurm.sh:{line}: syntax error"),
         (
             "slurm.sh",
             "set -euo pipefail",
             "set -eu\n#SBATCH --mem=0",
-            "Slurm reads no #SBATCH after the first command (line 19)",
+            "Slurm reads no #SBATCH after the first command (line {line})",
         ),
-        ("Dockerfile.mjlab", "WORKDIR", "WRKDIR", "Dockerfile.mjlab:11: WRKDIR is no instruction of a Dockerfile"),
-        ("Dockerfile.mjlab", ":3.11.13-slim-bookworm", "", "Dockerfile.mjlab:3: python is another image every month"),
+        ("Dockerfile.mjlab", "WORKDIR", "WRKDIR", "Dockerfile.mjlab:{line}: WRKDIR is no instruction of a Dockerfile"),
+        (
+            "Dockerfile.mjlab",
+            ":3.11.13-slim-bookworm",
+            "",
+            "Dockerfile.mjlab:{line}: python is another image every month",
+        ),
         # Versions.
         (
             "raycluster.yaml",
@@ -118,11 +120,11 @@ def test_the_files_of_the_repository_are_fine(said, name):
             "ray 2.59.1, and this machine has 2.60.0",
         ),
         ("aws.yaml", "-c constraints.txt -e", "-e", "aws.yaml: nothing says which version of Ray is installed"),
-        ("Dockerfile.mjlab", "-c constraints.txt -e", "'ray[tune]' -e", ":16: whichever Ray is the newest then"),
+        ("Dockerfile.mjlab", "-c constraints.txt -e", "'ray[tune]' -e", ":{line}: whichever Ray is the newest then"),
         # The token.
-        (RAY_UP, *OFF, "on_premise.yaml:45: workers would start without a token"),
-        (RAY_UP, "export RAY_AUTH_MODE=token;", "", "on_premise.yaml:37: the head would start without a token"),
-        (RAY_UP, KEY, "", "on_premise.yaml:19: the nodes do not get it; mend: file_mounts"),
+        (RAY_UP, *OFF, "on_premise.yaml:{line}: workers would start without a token"),
+        (RAY_UP, "export RAY_AUTH_MODE=token;", "", "the head would start without a token"),
+        (RAY_UP, KEY, "", "the nodes do not get it; mend: file_mounts"),
         (
             RAY_UP,
             "RAY_AUTH_MODE=token;",
@@ -139,7 +141,7 @@ def test_the_files_of_the_repository_are_fine(said, name):
             "raycluster.yaml",
             "- name: ray-worker\n",
             "- name: ray-worker\n              env: [{name: RAY_AUTH_MODE, value: disabled}]\n",
-            "raycluster.yaml:44: workers would start without a token",
+            "workers would start without a token",
         ),
         (
             "slurm.sh",
@@ -161,12 +163,12 @@ def test_the_files_of_the_repository_are_fine(said, name):
         ),
         # GPUs for trials, and a head without them.
         (RAY_UP, "[192.0.2.11, 192.0.2.12]", "[]", "no worker, hence no GPU for trials"),
-        ("aws.yaml", "{CPU: 8, GPU: 1}", "{CPU: 8}", "aws.yaml:22: no worker type has one for trials"),
+        ("aws.yaml", "{CPU: 8, GPU: 1}", "{CPU: 8}", "no worker type has one for trials"),
         (
             "rayjob.yaml",
             LIMITS,
             "}\n                volumeMounts",
-            "rayjob.yaml:45: no worker group has one for trials",
+            "no worker group has one for trials",
         ),
         ("slurm.sh", "#SBATCH --gpus-per-node=4\n", "", "slurm.sh: the job asks for none, and trials want them"),
         ("Dockerfile.mjlab", "compute,utility", "utility", "NVIDIA's runtime would give it no GPU to compute on"),
@@ -176,7 +178,7 @@ def test_the_files_of_the_repository_are_fine(said, name):
         (RAY_UP, "storage: /shared/runs", "storage: /tmp/runs", "/tmp/runs is seen by one node only"),
         (RAY_UP, "mountpoint -q /shared ", "true ", "no setup command mounts /shared/runs"),
         ("aws.yaml", "metadata: {storage: /shared/runs}", "", "aws.yaml: the file does not say where sweeps go"),
-        ("storage.yaml", "ReadWriteMany", "ReadWriteOnce", "storage.yaml:8: one node only may write"),
+        ("storage.yaml", "ReadWriteMany", "ReadWriteOnce", "storage.yaml:{line}: one node only may write"),
         ("raycluster.yaml", CLAIM, "emptyDir: {}", "/shared is an emptyDir, which goes with its pod"),
         ("rayjob.yaml", CLAIM, "persistentVolumeClaim: {claimName: b}", "/shared is not one volume in all pods"),
         ("rayjob.yaml", "--storage /shared/runs", "--storage /data/runs", "no pod mounts /data/runs"),
@@ -195,7 +197,7 @@ def test_the_files_of_the_repository_are_fine(said, name):
             "type: local\n  disable_node_updaters: true",
             "nobody starts Ray anew on a node that was cut",
         ),
-        ("slurm.sh", LOOP, "{\n        ray", "slurm.sh:51: a node that was cut off would stay without Ray"),
+        ("slurm.sh", LOOP, "{\n        ray", "a node that was cut off would stay without Ray"),
         ("slurm.sh", "--disable-usage-stats --block ||", "--disable-usage-stats ||", "would stay without Ray"),
         (
             "rayjob.yaml",
@@ -227,8 +229,9 @@ def test_the_files_of_the_repository_are_fine(said, name):
 )
 def test_what_is_wrong_is_said_with_its_line(said, name, old, new, sentence):
     code, text = said(name, (old, new))
+    line = (CLUSTER / name).read_text().partition(old)[0].count("\n") + 1
     assert code == 1
-    assert sentence in text
+    assert sentence.replace("{line}", str(line)) in text
     assert "Traceback" not in text
 
 
@@ -237,6 +240,19 @@ def test_all_faults_are_told_at_once(said):
     assert code == 1
     assert text.count("wrong ") == 3
     assert "error: on_premise.yaml has 3 faults: token, storage" in text
+
+
+def test_a_job_for_a_cluster_that_is_there_refers_to_its_file(said):
+    code, text = said(
+        "rayjob.yaml", ("  rayClusterSpec:", "  clusterSelector: {ray.io/cluster: go1-sweep}\n  rayClusterSpec:")
+    )
+    assert code == 0
+    assert "note     cluster: is there already: check its own file" in text
+
+
+def test_what_runs_beside_ray_in_its_pods_is_of_any_version(said):
+    other = "          - {name: logs, image: fluent-bit:4.0.1}\n"
+    assert said("raycluster.yaml", ("        volumes: [", f"{other}        volumes: ["))[0] == 0
 
 
 def test_storage_in_a_bucket_needs_no_mount(said):

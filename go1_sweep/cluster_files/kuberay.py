@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from go1_sweep.yaml_file import Document, Path_
 
 SCHEMA = Path(__file__).with_name("kuberay.json")
 KINDS = ("RayCluster", "RayJob")
+_RAY: Path_ = ("spec", "containers", 0)
+"""KubeRay takes a pod's first container for Ray's."""
 CLAIM = "PersistentVolumeClaim"
 _STORAGE = re.compile(r"--storage[ =](\S+)")
 
@@ -45,6 +46,8 @@ class _Cluster:
         self._workers: list[Path_] = [(*self._root, "workerGroupSpecs", i) for i in range(len(workers))]
 
     def findings(self) -> list[Finding]:
+        if self._is_job and self._at("spec", "clusterSelector"):
+            return [*self._schema(), Finding(NOTE, "cluster", "is there already: check its own file")]
         return [
             *self._schema(),
             *self._versions(),
@@ -63,8 +66,7 @@ class _Cluster:
         return self._document.where(path)
 
     def _ray_container(self, group: Path_) -> Path_:
-        """KubeRay takes the first for Ray's."""
-        return (*group, "template", "spec", "containers", 0)
+        return (*group, "template", *_RAY)
 
     def _schema(self) -> list[Finding]:
         kind = self._document.data["kind"]
@@ -89,21 +91,14 @@ class _Cluster:
         release = known["$comment"].partition("KubeRay ")[2].split()[0]
         return found or [Finding(OK, "schema", f"a {kind} of KubeRay {release}")]
 
-    def _images(self) -> Iterator[Path_]:
-        for pod in [
-            *((*group, "template") for group in (self._head, *self._workers)),
-            ("spec", "submitterPodTemplate"),
-        ]:
-            for i in range(len(items(self._document.data, *pod, "spec", "containers"))):
-                yield (*pod, "spec", "containers", i, "image")
-
     def _versions(self) -> list[Finding]:
         ours, path = rules.our_versions()["ray"], (*self._root, "rayVersion")
         found = []
         if self._at(*path) != ours:
             detail = f"{self._where(*path)}: rayVersion {self._at(*path)}, and this machine has {ours}"
             found.append(Finding(WRONG, "versions", detail, mend=f"rayVersion: {ours}"))
-        for image in self._images():
+        pods = [(*group, "template") for group in (self._head, *self._workers)] + [("spec", "submitterPodTemplate")]
+        for image in [(*pod, *_RAY, "image") for pod in pods if self._at(*pod, *_RAY)]:
             found += rules.image_versions(self._where(*image), str(self._at(*image)))
         return rules.agreed(found)
 
