@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # cluster/slurm.sh on a Slurm of two nodes, for real: network namespaces of this machine, each with its slurmd, and no names
-# in any DNS. Run by hand (two minutes), not by `make test`: it needs root and packages that nothing else here needs.
+# in any DNS. Run by hand (three minutes), not by `make test`: it needs root and packages that nothing else here needs.
 #   bash tests/slurm.sh
 # Its last output is in benchmarks/results/slurm.txt.
 set -euo pipefail

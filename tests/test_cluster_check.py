@@ -255,6 +255,12 @@ def test_what_runs_beside_ray_in_its_pods_is_of_any_version(said):
     assert said("raycluster.yaml", ("        volumes: [", f"{other}        volumes: ["))[0] == 0
 
 
+def test_the_head_of_machines_that_are_there_may_take_trials(said):
+    code, text = said(RAY_UP, ("--num-cpus=0 --num-gpus=0", ""))
+    assert code == 0
+    assert "it would take trials, beside the driver" in text
+
+
 def test_storage_in_a_bucket_needs_no_mount(said):
     for name, changes in {
         RAY_UP: [("storage: /shared/runs", "storage: s3://bucket/runs"), ("mountpoint -q /shared ", "uname ")],

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from go1_sweep.cluster_files import rules, schema
 from go1_sweep.cluster_files.rules import Line
 from go1_sweep.cluster_files.schema import at, items, mapping
-from go1_sweep.findings import OK, WRONG, Finding
+from go1_sweep.findings import NOTE, OK, WRONG, Finding
 from go1_sweep.yaml_file import Document
 
 HEAD, WORKER = "head_start_ray_commands", "worker_start_ray_commands"
@@ -104,8 +104,9 @@ def _gpus(document: Document) -> Finding:
 def _head(document: Document) -> Finding:
     takes = [line for line in _starts(document, HEAD) if not re.search(r"--num-cpus[ =]0\b", line.text)]
     if takes:
+        is_there = at(document.data, "provider", "type") == "local"  # and may have GPUs like the others
         detail = f"{takes[0].place}: it would take trials, beside the driver"
-        return Finding(WRONG, "head", detail, mend="--num-cpus=0 --num-gpus=0")
+        return Finding(NOTE if is_there else WRONG, "head", detail, mend="--num-cpus=0 --num-gpus=0")
     return Finding(OK, "head", "takes no trials")
 
 
