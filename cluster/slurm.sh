@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Slurm: a sweep on all nodes of an allocation. Its first node also runs the driver; the job ends with the sweep and with
-# its exit code. From the top folder of the repository, which all nodes see and in which `make setup` has been run:
+# Slurm: a sweep on all nodes of an allocation. Its first node also runs the driver; the job ends with the sweep, with the
+# same exit code. From the top folder of the repository, which all nodes see, and after `make setup` there:
 #   sbatch cluster/slurm.sh run search_spaces/rough.yaml --storage /shared/runs
 #   sbatch cluster/slurm.sh resume /shared/runs/go1-rough
 #   scancel --batch --signal=TERM JOB      # ends it as Ctrl-C does: each trial publishes a checkpoint
@@ -27,7 +27,7 @@ export PATH="$PWD/.venv/bin:$PATH"       # CHANGE, if the installation is elsewh
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 
-# An address, not a name: nodes need not know each other's. CHANGE, if the nodes reach each other over another interface.
+# An address, not a name: nodes need not know each other's. CHANGE, if they reach each other over another interface.
 address=$(hostname --all-ip-addresses | cut -d' ' -f1)
 export HEAD="$address:$((20000 + SLURM_JOB_ID % 10000))"
 
