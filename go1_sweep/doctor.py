@@ -11,10 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from go1_sweep import __version__
+from go1_sweep import __version__, store
 from go1_sweep.errors import BadInput, UserError
 from go1_sweep.findings import MISSING, NOTE, OK, Finding, show
-from go1_sweep.paths import shown
+from go1_sweep.paths import copy_of, shown
 from go1_sweep.simulators import AUTOMATIC, SIMULATORS
 from go1_sweep.spec import Spec
 from go1_sweep.worker.probing import probe
@@ -124,7 +124,7 @@ def gather(spec: Spec | None, python: str | None, storage: str | None) -> Machin
         packages={name: version for name in DRIVER if (version := _version(name))},
         gpus=gpus,
         gpu_problem=gpu_problem,
-        storage=_disk(Path(folder).expanduser().absolute()),
+        storage=_storage_at(folder),
         shared_memory=_disk(SHARED) if SHARED.is_dir() else Disk(SHARED, 0, "is not there"),
     )
 
@@ -275,6 +275,18 @@ def _gpus() -> tuple[list[Gpu], str]:
     gpus = [Gpu(row[0], int(row[1]) if row[1].isdecimal() else None, row[2]) for row in rows if len(row) == 3]
     has_device = any(Path("/dev").glob("nvidia[0-9]*"))
     return gpus, problem if has_device and not gpus else ""
+
+
+def _storage_at(place: str) -> Disk:
+    """Where results are written; of an object store, the place on this machine from which they are uploaded."""
+    if "://" not in place:
+        return _disk(Path(place).expanduser().absolute())
+    copy = copy_of(place)
+    try:
+        store.try_out(copy)
+    except OSError as error:
+        return Disk(copy, 0, f"cannot be used: {error}")
+    return _disk(copy)
 
 
 def _disk(folder: Path) -> Disk:

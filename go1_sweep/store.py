@@ -12,12 +12,14 @@ import dataclasses
 import functools
 import os
 import platform
+import secrets
 import shutil
 import sqlite3
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ MOST_OF_THE_TIME = 0.2
 """A store that takes long, with thousands of trials, is asked less often."""
 END_SECONDS = 600.0
 """So long the driver tries to upload the rest at its end."""
+AT_ONCE = 16
+"""Files that are fetched or uploaded side by side."""
 TRIES = 4
 """Of a request that the store refused; its own library has tried each three times, within some seconds."""
 RETRY_SECONDS = 1.0
@@ -156,7 +160,7 @@ class Copy:
         Raises:
             OSError: the store refuses, or the disk does.
         """
-        found = self.store.names(self._under)
+        found, newer = self.store.names(self._under), []
         for name, theirs in found.items():
             if not wanted(name) or self._theirs.get(name) == theirs:
                 continue
@@ -164,7 +168,8 @@ class Copy:
             if ours == theirs and not is_known:  # fetched by another process
                 self._theirs[name] = self._ours[name] = theirs
             elif is_known or ours is None or ours.time < theirs.time:
-                self._bring(name, theirs)
+                newer.append((name, theirs))
+        _at_once(self._bring, newer)
         return found
 
     def bring(self, name: str) -> None:
@@ -188,12 +193,15 @@ class Copy:
         manifests = [path for path in top.rglob(TrialPaths(Path()).manifest.name) if path.is_file()]
         held = [(path, Stamp.of(path), path.read_bytes()) for path in manifests]
         files = {path.relative_to(self.folder).as_posix(): path for path in top.rglob("*") if path.is_file()}
-        for name, path in files.items():
-            if path.name.endswith(PASSING) or path in manifests or not wanted(name):
-                continue
-            if (stamp := Stamp.of(path)) != self._ours.get(name):
-                with contextlib.suppress(FileNotFoundError):  # an old checkpoint, just now
-                    self._send(name, stamp, _snapshot(path) if path.suffix == ".db" else path.read_bytes())
+        changed = [
+            (name, path, stamp)
+            for name, path in files.items()
+            if not path.name.endswith(PASSING)
+            and path not in manifests
+            and wanted(name)
+            and (stamp := Stamp.of(path)) != self._ours.get(name)
+        ]
+        _at_once(self._send_file, changed)
         for path, stamp, content in held:
             name = path.relative_to(self.folder).as_posix()
             if wanted(name) and stamp != self._ours.get(name):
@@ -215,6 +223,10 @@ class Copy:
         self._theirs[name] = theirs
         self._ours[name] = Stamp(len(content), theirs.time)
 
+    def _send_file(self, name: str, path: Path, stamp: Stamp | None) -> None:
+        with contextlib.suppress(FileNotFoundError):  # an old checkpoint, just now
+            self._send(name, stamp, _snapshot(path) if path.suffix == ".db" else path.read_bytes())
+
     def _send(self, name: str, stamp: Stamp | None, content: bytes) -> None:
         self.store.write(name, content)
         if stamp:
@@ -230,9 +242,27 @@ def _snapshot(database: Path) -> bytes:
         return Path(file.name).read_bytes()
 
 
+def _at_once(call: Callable[..., None], arguments: list[tuple[Any, ...]]) -> None:
+    """Call it with each, side by side: most of the time is the way to the store and back."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda each: call(*each), arguments))
+
+
 def refusal(error: OSError) -> str:
     """What a store, or a disk, has refused, in a line."""
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def try_out(folder: Path) -> None:
+    """Write a file beside a sweep's folder in a store, and remove it, where the folder is a copy.
+
+    Raises:
+        OSError: the store refuses.
+    """
+    if uri := uri_of(folder):
+        place, name = Store(uri), f".{secrets.token_hex(8)}.tmp"
+        place.write(name, name.encode())
+        place.delete(name)
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import Command, Sweep, by_trial, iterations, start, wait_for, write_sweep
 
-from go1_sweep import checkpoint, store
+from go1_sweep import checkpoint, doctor, store
 from go1_sweep.paths import SweepPaths, TrialPaths, copy_of, is_checkpoint, is_of_driver, shown, uri_of
 from go1_sweep.protocol import Progress
 from go1_sweep.store import Copy, Store
@@ -123,10 +123,10 @@ def test_a_store_that_refuses_now_and_then_loses_nothing_and_one_that_always_doe
     monkeypatch.setattr(store, "RETRY_SECONDS", 0.01)
     s3.refuses, before = 3, s3.refused
     ours = Store(uri)
-    for number in range(20):
+    for number in range(8):
         ours.write(f"{number}", b"%d" % number)
-    assert [ours.read(f"{number}") for number in range(20)] == [b"%d" % number for number in range(20)]
-    assert set(ours.names()) == {f"{number}" for number in range(20)} and s3.refused - before > 10
+    assert [ours.read(f"{number}") for number in range(8)] == [b"%d" % number for number in range(8)]
+    assert set(ours.names()) == {f"{number}" for number in range(8)} and s3.refused - before > 5
     monkeypatch.setattr(store, "TRIES", 1)
     s3.refuses = 1
     with pytest.raises(OSError, match=f"^{uri}: .*HTTP status 500"):
@@ -210,3 +210,14 @@ def test_a_sweep_whose_driver_and_machine_died_goes_on_elsewhere_from_its_checkp
     for trial, row in by_trial(seen).items():
         assert row["state"] in ("completed", "early_stopped")
         assert iterations(seen.trial(trial).folder) == list(range(1, int(row["iterations"]) + 1))
+
+
+def test_doctor_and_run_say_that_a_store_cannot_be_used_before_anything_starts(s3, tmp_path):
+    s3.refuses = 0
+    sweep = a_sweep(tmp_path, "s3://no-such-bucket/x")
+    code, _, err = on_machine(tmp_path / "a", "run", str(sweep.file)).finish()
+    assert code == 2
+    assert re.search(r"^error: storage: s3://no-such-bucket/x/sweep: .*NO_SUCH_BUCKET", err, re.MULTILINE)
+    code, _, err = on_machine(tmp_path / "a", "status", "s3://no-such-bucket/x/sweep").finish()
+    assert (code, err) == (2, "error: s3://no-such-bucket/x/sweep: no such folder\n")
+    assert doctor._storage_at("s3://no-such-bucket/x").problem.startswith("cannot be used: s3://no-such-bucket/x: ")

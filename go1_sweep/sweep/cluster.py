@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import platform
 import re
 import secrets
 import shutil
@@ -228,9 +229,8 @@ class _InStore:
         try:
             if Store(self.uri).read(self.name) != word.encode():
                 return f"reads another {self.uri} than the driver wrote"
-            beside = f".{secrets.token_hex(8)}.tmp"
-            Store(self.uri).write(beside, word.encode())
-            Store(self.uri).delete(beside)
+            Store(self.uri).write(f"{self.name}.{platform.node()}", word.encode())
+            Store(self.uri).delete(f"{self.name}.{platform.node()}")
             self.room.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             return f"cannot use {refusal(error)}"

@@ -45,9 +45,13 @@ def earlier(wanted: Spec) -> Spec | None:
     """What is in the sweep's folder already; ``None`` where there is no such folder.
 
     Raises:
-        BadInput: something else is there, or the sweep runs.
+        BadInput: something else is there, the sweep runs, or its object store cannot be used.
     """
     paths = SweepPaths(store.fetched(wanted.folder))
+    try:
+        store.try_out(wanted.folder)
+    except OSError as error:
+        raise BadInput(f"storage: {store.refusal(error)}") from None
     if not paths.folder.exists():
         return None
     if not paths.spec.is_file():
