@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from go1_sweep import __version__, interrupts
 from go1_sweep.errors import BadInput, Interrupted, UserError, did_you_mean, one_line
-from go1_sweep.paths import copy_of
+from go1_sweep.paths import SweepPaths, copy_of, is_checkpoint
 
 
 class _Parser(argparse.ArgumentParser):
@@ -156,7 +156,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-iterations", type=_count, help="in all, resumed ones included (default: 1500)")
     parser.add_argument("--seed", type=_seed, help="of everything random (default: 42)")
     parser.add_argument("--resume", action="store_true", help="go on with the task's newest run in logs/rsl_rl")
-    parser.add_argument("--checkpoint", type=Path, help="go on from this one, or from the highest in this folder")
+    parser.add_argument("--checkpoint", type=_place, help="go on from this one, or from the highest in this folder")
     _add_device(parser)
     window = parser.add_mutually_exclusive_group()
     window.add_argument("--gui", action="store_true", help="show the training in the simulator's viewer; slow")
@@ -191,7 +191,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 def _add_play(play: argparse.ArgumentParser) -> None:
     play.add_argument(
-        "--checkpoint", type=Path, help="a checkpoint or its folder (default: the highest of the newest run)"
+        "--checkpoint", type=_place, help="a checkpoint or its folder (default: the highest of the newest run)"
     )
     play.add_argument("--task", help="rough, flat or a registered id (default: what it was trained on)")
     play.add_argument("--simulator", help="(default: what it was trained in)")
@@ -215,7 +215,12 @@ def _place(text: str) -> Path:
         return Path(text)
     from go1_sweep import store
 
-    return store.fetched(copy_of(text))
+    place = copy_of(text)
+    if not is_checkpoint(place.name):
+        return store.fetched(place)
+    trial = place.parent
+    store.bring(SweepPaths(trial.parent.parent), trial.name)
+    return place
 
 
 def _seed(text: str) -> int:

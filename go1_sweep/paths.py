@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
 BASELINE = "baseline"
 """The id of the trial that runs the task's own defaults."""
@@ -285,7 +284,7 @@ def copy_of(uri: str, base: Path | None = None) -> Path:
     """
     where, _, query = uri.partition("?")
     scheme, _, prefix = where.partition("://")
-    return copies(base) / (scheme + (f"?{quote(query, safe='=&')}" if query else "")) / prefix.strip("/")
+    return copies(base) / (f"{scheme}-{query.encode().hex()}" if query else scheme) / prefix.strip("/")
 
 
 def uri_of(path: Path, base: Path | None = None) -> str | None:
@@ -294,8 +293,8 @@ def uri_of(path: Path, base: Path | None = None) -> str | None:
         scheme, *parts = path.absolute().relative_to(copies(base)).parts
     except ValueError:
         return None
-    scheme, _, query = scheme.partition("?")
-    return f"{scheme}://{'/'.join(parts)}" + (f"?{unquote(query)}" if query else "")
+    scheme, _, query = scheme.partition("-")
+    return f"{scheme}://{'/'.join(parts)}" + (f"?{bytes.fromhex(query).decode()}" if query else "")
 
 
 def shown(path: Path) -> str:

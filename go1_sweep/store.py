@@ -149,6 +149,7 @@ class Copy:
         """
         self.store, self.folder = store, folder
         self._under = under
+        self._lock = threading.RLock()
         self._theirs: dict[str, Stamp] = {}
         """As the store had it when it was fetched, or after it was uploaded."""
         self._ours: dict[str, Stamp] = {}
@@ -160,6 +161,10 @@ class Copy:
         Raises:
             OSError: the store refuses, or the disk does.
         """
+        with self._lock:
+            return self._fetch(wanted)
+
+    def _fetch(self, wanted: Callable[[str], bool]) -> dict[str, Stamp]:
         found, newer = self.store.names(self._under), []
         for name, theirs in found.items():
             if not wanted(name) or self._theirs.get(name) == theirs:
@@ -189,6 +194,10 @@ class Copy:
         Raises:
             OSError: the store refuses.
         """
+        with self._lock:
+            self._publish(wanted)
+
+    def _publish(self, wanted: Callable[[str], bool]) -> None:
         top = self.folder / self._under
         manifests = [path for path in top.rglob(TrialPaths(Path()).manifest.name) if path.is_file()]
         held = [(path, Stamp.of(path), path.read_bytes()) for path in manifests]
@@ -236,7 +245,7 @@ class Copy:
 def _snapshot(database: Path) -> bytes:
     """A database as it is between two transactions."""
     with tempfile.NamedTemporaryFile(suffix=".db") as file:
-        source, target = sqlite3.connect(f"file:{database}?mode=ro", uri=True), sqlite3.connect(file.name)
+        source, target = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True), sqlite3.connect(file.name)
         with contextlib.closing(source), contextlib.closing(target):
             source.backup(target)
         return Path(file.name).read_bytes()
@@ -299,14 +308,15 @@ def fetched(folder: Path) -> Path:
     return folder
 
 
-def bring(paths: TrialPaths) -> None:
-    """Bring a trial with its checkpoints, where its folder is a copy.
+def bring(paths: SweepPaths, trial: str) -> None:
+    """Bring a trial with its checkpoints, where the sweep's folder is a copy.
 
     Raises:
         OSError: the store refuses.
     """
     if copy := copy_at(paths.folder):
-        copy.fetch(lambda name: is_checkpoint(name) or is_small(name))
+        where = paths.trial(trial).folder.relative_to(paths.folder).as_posix()
+        copy.fetch(lambda name: name.startswith(f"{where}/") and (is_checkpoint(name) or is_small(name)))
 
 
 def refresh(folder: Path) -> None:
@@ -349,22 +359,35 @@ def kept(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         yield
         return
     is_over = threading.Event()
-    thread = threading.Thread(target=_keep, args=(copy, is_over, say), name="store", daemon=True)
-    thread.start()
+    threads = [
+        threading.Thread(target=_beat, args=(copy, is_over), name="store alive", daemon=True),
+        threading.Thread(target=_keep, args=(copy, is_over, say), name="store", daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         is_over.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
         _finish(copy, say)
 
 
+def _beat(copy: Copy, is_over: threading.Event) -> None:
+    """Say that the driver lives, however long the rest takes."""
+    paths, pause = SweepPaths(copy.folder), 0.0
+    while not is_over.wait(pause):
+        with contextlib.suppress(OSError):
+            copy.store.write(paths.alive.name, paths.lock.read_bytes())
+        pause = BEAT_SECONDS
+
+
 def _keep(copy: Copy, is_over: threading.Event, say: Callable[[str], None]) -> None:
-    paths, pause, is_lost = SweepPaths(copy.folder), 0.0, False
+    pause, is_lost = 0.0, False
     while not is_over.wait(pause):
         began = time.monotonic()
         try:
-            copy.store.write(paths.alive.name, paths.lock.read_bytes() if paths.lock.exists() else b"")
             publish(copy.folder)
             refresh(copy.folder)
             if is_lost:

@@ -185,6 +185,9 @@ def test_a_sweep_loses_nothing_to_a_store_that_refuses_one_request_in_fifty_and_
 
     code, out, err = on_machine(tmp_path / "b", "resume", where, "--trials", "3").finish()
     assert (code, err) == (0, "")
+    named = f"{where}/trials/0000/model_30.pt"
+    code, _, err = on_machine(tmp_path / "c", "play", "--checkpoint", named, "--num_envs", "2", "--cpu").finish()
+    assert (code, err) == (0, "")
     code, out, _ = on_machine(tmp_path / "c", "status", where).finish()
     assert code == 0 and "Winner: " in out and f"policy {where}/best/policy.onnx" in out
     after = by_trial(in_store(where, tmp_path / "after"))
@@ -202,7 +205,7 @@ def test_a_sweep_whose_driver_and_machine_died_goes_on_elsewhere_from_its_checkp
 
     wait_for(published, 120, "a checkpoint in the store")
     running.process.kill()
-    running.finish()
+    running.process.wait()
     code, out, err = on_machine(tmp_path / "b", "resume", where).finish()
     assert (code, err) == (0, "")
     assert re.search(r"Going on: \d trials are over, [12] were interrupted", out)
