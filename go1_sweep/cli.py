@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -63,6 +64,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
     stop = commands.add_parser("stop", help="end a sweep that runs; it can be resumed", allow_abbrev=False)
     stop.add_argument("folder", metavar="SWEEP_DIR", type=_place, help="the sweep's folder, e.g. runs/rough")
+    _add_submit(stop)
     stop.set_defaults(command=_stop)
 
     validate = commands.add_parser("validate", help="check a sweep file against its task", allow_abbrev=False)
@@ -103,10 +105,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     shape = status.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", dest="in_json", help="print one JSON object")
     shape.add_argument("--watch", action="store_true", help="go on showing it, until the sweep is over (or Ctrl-C)")
+    _add_submit(status)
     status.set_defaults(command=_status)
 
     report = commands.add_parser("report", help="write a sweep's report.html again", allow_abbrev=False)
     report.add_argument("folder", metavar="SWEEP_DIR", type=_place, help="the sweep's folder, e.g. runs/rough")
+    _add_submit(report)
     report.set_defaults(command=_report)
 
     cluster = commands.add_parser("cluster", help="check a file that starts a Ray cluster", allow_abbrev=False)
@@ -175,7 +179,20 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_address(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--address", help="HOST:PORT of a Ray cluster, or auto: the one here (default: this machine)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--address", help="HOST:PORT of a Ray cluster, or auto: the one here (default: this machine)")
+    _add_submit(where)
+
+
+def _add_submit(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--submit",
+        metavar="http://HOST:PORT",
+        nargs="?",
+        const="",
+        type=_dashboard,
+        help="do it on a Ray cluster, as a job: the address of its dashboard (default: RAY_API_SERVER_ADDRESS)",
+    )
 
 
 def _add_interpreter(parser: argparse.ArgumentParser) -> None:
@@ -223,6 +240,14 @@ def _place(text: str) -> Path:
     return place
 
 
+def _dashboard(text: str) -> str:
+    """Of a cluster; as ``ray job`` does, by default what Ray's variables name."""
+    named = text or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
+    if not re.fullmatch(r"https?://\S+", named):
+        raise argparse.ArgumentTypeError(f"expected http://HOST:PORT of Ray's dashboard, not '{named}'")
+    return named.rstrip("/")
+
+
 def _seed(text: str) -> int:
     if not text.isdigit() or int(text) >= 2**31:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**31 - 1}, not '{text}'")
@@ -250,8 +275,27 @@ def _load(options: argparse.Namespace):  # noqa: ANN202  (Spec, which is importe
     return spec.load(options.spec, options.overrides, changes)
 
 
+def _flags(options: argparse.Namespace) -> list[str]:
+    """Those of the command as they were typed, but for where it runs."""
+    found, typed_as = [], {"overrides": "set", "in_json": "json"}
+    for name, value in vars(options).items():
+        if name in ("command", "spec", "folder", "address", "submit"):
+            continue
+        flag = f"--{typed_as.get(name, name.replace('_', '-'))}"
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None and each is not False:
+                found.append(flag if each is True else f"{flag}={each}")
+    return found
+
+
 def _run(options: argparse.Namespace) -> None:
     spec = _load(options)
+    if options.submit:
+        from go1_sweep.spec import found
+        from go1_sweep.sweep.submit import begin
+
+        file, folder = found(options.spec), f"{spec.storage.rstrip('/')}/{spec.name}"
+        return begin(options.submit, ["run", file.name, *_flags(options)], folder, file)
     from go1_sweep.sweep.run import run
     from go1_sweep.terminal import Terminal
 
@@ -259,6 +303,11 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _resume(options: argparse.Namespace) -> None:
+    if options.submit:
+        from go1_sweep.sweep.submit import begin
+
+        folder = str(options.folder)
+        return begin(options.submit, ["resume", folder, *_flags(options)], folder)
     from go1_sweep.sweep.resume import spec_of
     from go1_sweep.sweep.run import run
     from go1_sweep.terminal import Terminal
@@ -268,10 +317,18 @@ def _resume(options: argparse.Namespace) -> None:
 
 
 def _stop(options: argparse.Namespace) -> None:
+    if options.submit:
+        return _ask(options, "stop")
     from go1_sweep.console import lasting
     from go1_sweep.stop import stop
 
     stop(options.folder, lasting())
+
+
+def _ask(options: argparse.Namespace, command: str) -> None:
+    from go1_sweep.sweep.submit import ask
+
+    ask(options.submit, [command, *_flags(options)], str(options.folder))
 
 
 def _validate(options: argparse.Namespace) -> None:
@@ -342,6 +399,8 @@ def _doctor(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
+    if options.submit:
+        return _ask(options, "status")
     from go1_sweep import status
 
     if options.watch:
@@ -351,6 +410,10 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
+    if options.submit:
+        from go1_sweep.sweep.submit import fetch_report
+
+        return fetch_report(options.submit, str(options.folder))
     from go1_sweep.paths import shown_here
     from go1_sweep.report.page import write
 

@@ -30,7 +30,7 @@ class Driver:
         started: when it began, UTC, ISO 8601.
         slots: how many trainings run side by side.
         done: how many whole budgets of training had been done before.
-        address: of the cluster that it ran on; ``None``: this machine.
+        address: of the cluster that it ran on, or of the dashboard that it was submitted to; ``None``: this machine.
     """
 
     pid: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -25,6 +26,10 @@ from go1_sweep.wording import COLORS, amount, clock, figures_of, in_exam, number
 
 if TYPE_CHECKING:
     from go1_sweep.sweep.final import Outcome
+
+
+BEGUN = re.compile(r"^[0-9:]+  (?:[^:]* started: |Exam for )", re.MULTILINE)
+"""A line that only a sweep prints which has been checked and runs."""
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,15 @@ def export_command(folder: Path) -> str:
 
 def resume_command(folder: Path, address: str | None = None) -> str:
     """What lets a sweep go on, on the cluster at the address where it ran on one, as it can be typed in a shell."""
+    if address and "://" in address:  # of a dashboard: it is typed on another machine
+        return submit_command("resume", str(folder), address)
     where = f" --address {shlex.quote(address)}" if address else ""
     return f"python -m go1_sweep resume {shlex.quote(shown(folder))}{where}"
+
+
+def submit_command(command: str, folder: str, dashboard: str) -> str:
+    """What does that to a sweep as a job of a cluster with that dashboard, as it can be typed in a shell."""
+    return f"python -m go1_sweep {command} {shlex.quote(folder)} --submit {shlex.quote(dashboard)}"
 
 
 def report_command(folder: Path) -> str:

@@ -79,7 +79,7 @@ class Hosts:
         private = self.folder / name
         (private / "ray").mkdir(parents=True)
         (private / "empty").mkdir()
-        joins = f"--head --port={PORT} --include-dashboard={str(self.has_dashboard).lower()}"
+        joins = f"--head --port={PORT} --include-dashboard={str(self.has_dashboard).lower()} --dashboard-host=0.0.0.0"
         if self.all:
             joins = f"--address={self.all[0].address}:{PORT}"
         script = ENTER.format(
@@ -121,7 +121,8 @@ class Hosts:
         quick = {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "1000"}
         quick |= {"RAY_health_check_timeout_ms": "2000", "RAY_health_check_failure_threshold": "3"}
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
-        return {**os.environ, **quick, **token, "HOME": str(home), "PYTHONPATH": str(Path.cwd())}
+        python = {"PYTHONPATH": str(Path.cwd()), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        return {**os.environ, **quick, **token, **python, "HOME": str(home)}
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import platform
 import re
 import secrets
@@ -28,9 +29,11 @@ from go1_sweep.sweep.slots import Slots, slots_for
 
 ADDRESS = re.compile(r"[^\s:/]+:\d+")
 TOKEN = (
-    "its token must be in ~/.ray/auth_token, RAY_AUTH_TOKEN or the file of RAY_AUTH_TOKEN_PATH; "
+    "its token must be in ~/.ray/auth_token, RAY_AUTH_TOKEN or the file of RAY_AUTH_TOKEN_PATH, and RAY_AUTH_MODE=token; "
     "a cluster that has none takes everybody, and us with RAY_AUTH_MODE=disabled"
 )
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray's variable, in the environment of what its dashboard was told to run."""
 CHECK_SECONDS = 600.0
 """So long a node may take to be free and to import the simulator."""
 ANSWER_SECONDS = 10.0
@@ -47,11 +50,14 @@ def joined(address: str) -> Iterator[str]:
     Gives HOST:PORT of its dashboard; empty where none runs.
 
     Args:
-        address: HOST:PORT of its head, or ``auto``: the one that runs on this machine.
+        address: HOST:PORT of its head, or ``auto``: the one that runs on this machine. To a job of its own, the
+            dashboard to which that was submitted.
 
     Raises:
         BadInput: there is none, it does not take us, or that is no address.
     """
+    if "://" in address and IN_A_JOB in os.environ:
+        address = "auto"
     if address != "auto" and not ADDRESS.fullmatch(address):
         raise BadInput(f"--address: expected HOST:PORT or auto, not '{address}'")
     try:
