@@ -243,6 +243,8 @@ def _place(text: str) -> Path:
 def _dashboard(text: str) -> str:
     """Of a cluster; as ``ray job`` does, by default what Ray's variables name."""
     named = text or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
+    if not named:
+        raise argparse.ArgumentTypeError("name Ray's dashboard, as http://HEAD:8265, or set RAY_API_SERVER_ADDRESS")
     if not re.fullmatch(r"https?://\S+", named):
         raise argparse.ArgumentTypeError(f"expected http://HOST:PORT of Ray's dashboard, not '{named}'")
     return named.rstrip("/")

@@ -14,7 +14,7 @@ from rich.console import Console
 from go1_sweep import lock, status
 from go1_sweep.errors import BadInput, UserError
 from go1_sweep.paths import SweepPaths, shown
-from go1_sweep.wording import resume_command
+from go1_sweep.wording import resume_command, submit_command
 
 POLL_SECONDS = 0.2
 
@@ -33,7 +33,10 @@ def stop(folder: Path, console: Console) -> None:
         console.print(f"{shown(folder)} does not run ({status.read(folder).phase})", markup=False)
         return
     if driver.host != platform.node():
-        raise BadInput(f"{shown(folder)} runs on {driver.host} (process {driver.pid}): stop it there")
+        where = f"{shown(folder)} runs on {driver.host} (process {driver.pid}): stop it there"
+        if driver.address and "://" in driver.address:
+            where += f", or {submit_command('stop', str(folder.absolute()), driver.address)}"
+        raise BadInput(where)
     with contextlib.suppress(ProcessLookupError):  # it has just ended
         try:
             os.kill(driver.pid, signal.SIGTERM)

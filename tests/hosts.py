@@ -12,11 +12,12 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conftest import MARK, Command, wait_for
+import psutil
+from conftest import MARK, Command, alive, wait_for
 
 PORT = 6379
 NET = "10.77.0"
@@ -102,20 +103,36 @@ class Hosts:
 
     def start(self, *arguments: str) -> Command:
         """``python -m go1_sweep ...`` on the head."""
-        head, mark = self.all[0], uuid.uuid4().hex
+        head = self.all[0]
         (child,) = subprocess.run(
             ["pgrep", "-P", str(head.process.pid)], capture_output=True, text=True, check=True
         ).stdout.split()
         enter = ["nsenter", f"--target={child}", "--mount", "--net", "--pid", "--uts", f"--wd={Path.cwd()}"]
-        process = subprocess.Popen(
-            [*enter, sys.executable, "-m", "go1_sweep", *arguments, "--address", f"{head.address}:{PORT}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            env={**self._environment(self.folder / head.name), MARK: mark},
-        )
-        return Command(process, mark)
+        arguments = (*arguments, "--address", f"{head.address}:{PORT}")
+        return _started(enter, arguments, self._environment(self.folder / head.name), Path.cwd())
+
+    def start_outside(self, *arguments: str, cwd: Path, hides: Path, **variables: str) -> Command:
+        """``python -m go1_sweep ...`` on a machine that reaches the hosts, and does not have that folder of theirs."""
+        empty = self.folder / "empty"
+        empty.mkdir(exist_ok=True)
+        script = f'mount --make-rprivate / && mount --bind {empty} {hides} && exec "$@"'
+        enter = ["unshare", "--mount", "sh", "-c", script, "sh"]
+        return _started(enter, arguments, {**self._environment(self.folder), **variables}, cwd)
+
+    @property
+    def dashboard(self) -> str:
+        """The address of the head's."""
+        return f"http://{self.all[0].address}:8265"
+
+    def ray(self, *arguments: str) -> None:
+        """``ray ... --address`` of the dashboard, outside."""
+        command = [Path(sys.executable).with_name("ray"), *arguments, "--address", self.dashboard]
+        subprocess.run(command, env=self._environment(self.folder), check=True, capture_output=True)
+
+    def running(self) -> list[str]:
+        """The command lines of ours on all hosts."""
+        processes = [each for host in self.all for each in psutil.Process(host.process.pid).children(recursive=True)]
+        return [line for each in alive(processes) if "go1_sweep" in (line := " ".join(each.cmdline()))]
 
     def _environment(self, home: Path) -> dict[str, str]:
         quick = {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "1000"}
@@ -142,6 +159,20 @@ def hosts(folder: Path, *cpus: int, has_dashboard: bool = False) -> Iterator[Hos
                 host.cut_power()
             _ip("netns", "del", host.name)
         _ip("link", "del", found.bridge)
+
+
+def _started(enter: list[str], arguments: Sequence[str], environment: dict[str, str], cwd: Path) -> Command:
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [*enter, sys.executable, "-m", "go1_sweep", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        cwd=cwd,
+        env={**environment, MARK: mark},
+    )
+    return Command(process, mark)
 
 
 def _ip(*arguments: str) -> None:

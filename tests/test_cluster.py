@@ -52,7 +52,7 @@ def test_a_sweep_uses_all_hosts_one_that_joins_and_survives_one_that_dies(tmp_pa
     for trial, row in rows.items():
         assert sweep.iterations(trial) == list(range(1, int(row["iterations"]) + 1))
     assert head.name not in used(paths)
-    assert "Ray's dashboard: http://127.0.0.1:8265, on its head" in out
+    assert f"Ray's dashboard: {cluster.dashboard}, on its head" in out
     assert json.loads(paths.result.read_text())["phase"] == "finished"
 
 

@@ -29,7 +29,7 @@ from go1_sweep.sweep.slots import Slots, slots_for
 
 ADDRESS = re.compile(r"[^\s:/]+:\d+")
 TOKEN = (
-    "its token must be in ~/.ray/auth_token, RAY_AUTH_TOKEN or the file of RAY_AUTH_TOKEN_PATH, and RAY_AUTH_MODE=token; "
+    "its token must be in ~/.ray/auth_token, RAY_AUTH_TOKEN or the file of RAY_AUTH_TOKEN_PATH; "
     "a cluster that has none takes everybody, and us with RAY_AUTH_MODE=disabled"
 )
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"

@@ -84,9 +84,11 @@ def refuse_changes(before: Spec, now: Spec) -> None:
         if not (path.startswith(SAFE) or (path == "search.trials" and new > old))
     ]
     if changes:
+        driver = lock.driver(SweepPaths(now.folder).lock)
+        go_on = resume_command(now.folder, driver.address if driver else None)
         raise BadInput(
             f"{shown(now.folder)} exists already, and is another sweep:{''.join(changes)}\n"
-            f"Run it under another name, or go on with the one that is there: {resume_command(now.folder)}"
+            f"Run it under another name, or go on with the one that is there: {go_on}"
         )
 
 

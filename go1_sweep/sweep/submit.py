@@ -1,4 +1,4 @@
-"""Commands as jobs of a Ray cluster: for a machine that reaches its dashboard, and neither its nodes nor its storage."""
+"""Commands as jobs of a Ray cluster: for a machine that reaches its dashboard, neither its nodes nor their storage."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ERROR = re.compile(r"^(?:error|go1_sweep): ", re.MULTILINE)
 """What begins the last that a command says if it fails."""
 RAISED = {error.exit_code: error for error in (UserError, BadInput, NoTrialSucceeded, Interrupted)}
 STOP_SECONDS = "60"
-"""So long Ray waits for a job that it was told to stop, before it kills it. An iteration may take longer than its 3 s."""
+"""So long a job that Ray was told to stop may take before it is killed; Ray's 3 s may be less than an iteration."""
 ANSWER_SECONDS = 10.0
 POLL_SECONDS = 0.5
 TROUBLE = (OSError, http.client.HTTPException, RuntimeError, ValueError, KeyError)
@@ -70,15 +70,13 @@ def begin(dashboard: str, arguments: Sequence[str], folder: str, file: Path | No
     try:
         job.follow(is_enough=BEGUN)
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"the sweep is not waited for, and goes on; to end it: ray job stop {job.id} --address {dashboard}"
-        ) from None
+        raise Interrupted(f"the sweep is not waited for, and goes on; to end it: {job.command('stop')}") from None
     if job.is_over:
         return
     console.print("It runs there, whatever becomes of this machine. From here:")
     for command in ("status", "stop", "resume", "report"):
         console.print(f"  {submit_command(command, folder, dashboard)}", markup=False)
-    console.print(f"What it prints: ray job logs --follow {job.id} --address {dashboard}", markup=False)
+    console.print(f"What it prints: {job.command('logs --follow')}", markup=False)
 
 
 def ask(dashboard: str, arguments: Sequence[str], folder: str) -> None:
@@ -154,10 +152,15 @@ class _Job:
                 return said
             time.sleep(POLL_SECONDS)
 
-    def forget(self) -> None:
-        """End it where it is not over, or take it from the dashboard's list, which is to show sweeps."""
+    def command(self, does: str) -> str:
+        """What Ray's own command line does to it; that takes a mode in so many words."""
+        mode = os.environ["RAY_AUTH_MODE"]
+        return f"RAY_AUTH_MODE={mode} ray job {does} {self.id} --address {shlex.quote(self._dashboard)}"
+
+    def stop(self) -> None:
+        """End it, if it still can be told."""
         with contextlib.suppress(*TROUBLE):
-            (self._client.delete_job if self.is_over else self._client.stop_job)(self.id)
+            self._client.stop_job(self.id)
 
     @contextlib.contextmanager
     def _trouble(self) -> Iterator[None]:
@@ -174,8 +177,9 @@ def _job(dashboard: str, command: str, folder: str, does: str) -> Iterator[_Job]
     job = _Job(dashboard, command, folder, does)
     try:
         yield job
-    finally:
-        job.forget()
+    except KeyboardInterrupt:
+        job.stop()
+        raise
 
 
 def _command(*arguments: str) -> str:
@@ -184,23 +188,34 @@ def _command(*arguments: str) -> str:
 
 def _refuse_relative(folder: str) -> None:
     if not folder.startswith("/") and "://" not in folder:
-        raise BadInput(
-            f"--submit: {folder} would be a folder of the job's, gone with it: name one that the cluster keeps, and "
-            "all its nodes see, as /shared/runs/NAME (for run: --storage /shared/runs)"
-        )
+        path = "the path that all nodes of the cluster know, as /shared/runs/NAME (run: --storage /shared/runs)"
+        raise BadInput(f"--submit: {folder} is no absolute path: name {path}")
 
 
 def _connected(dashboard: str) -> JobSubmissionClient:
     os.environ["RAY_API_SERVER_ADDRESS"] = dashboard  # else Ray takes what this or RAY_ADDRESS says
     logging.disable()  # Ray's
     try:
-        with contextlib.suppress(urllib.error.HTTPError):  # it answers, which Ray's client waits for without end
-            urllib.request.urlopen(f"{dashboard}/api/version", timeout=ANSWER_SECONDS).close()
+        _wait_for_answer(dashboard)
         return JobSubmissionClient(dashboard)
     except AuthenticationError:
         raise BadInput(f"--submit: the Ray cluster at {dashboard} does not take us: {TOKEN}") from None
     except TROUBLE as error:
-        raise BadInput(f"--submit: no dashboard of Ray answers at {dashboard}: {one_line(error)}") from None
+        reason = getattr(error, "reason", None) or repr(error)
+        raise BadInput(f"--submit: no dashboard of Ray answers at {dashboard}: {reason}") from None
+
+
+def _wait_for_answer(dashboard: str) -> None:
+    """Make sure that somebody is there, for whom Ray's client would wait without end.
+
+    Raises:
+        Exception: of ``TROUBLE``.
+    """
+    try:
+        urllib.request.urlopen(f"{dashboard}/api/version", timeout=ANSWER_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        if error.code not in (401, 403):  # it wants a token
+            raise
 
 
 def _parts(log: str) -> tuple[str, str, str]:
