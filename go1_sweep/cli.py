@@ -293,10 +293,10 @@ def _flags(options: argparse.Namespace) -> list[str]:
 def _run(options: argparse.Namespace) -> None:
     spec = _load(options)
     if options.submit:
-        from go1_sweep.spec import found
+        from go1_sweep.spec import find
         from go1_sweep.sweep.submit import begin
 
-        file, folder = found(options.spec), f"{spec.storage.rstrip('/')}/{spec.name}"
+        file, folder = find(options.spec), f"{spec.storage.rstrip('/')}/{spec.name}"
         return begin(options.submit, ["run", file.name, *_flags(options)], folder, file)
     from go1_sweep.sweep.run import run
     from go1_sweep.terminal import Terminal

@@ -273,7 +273,7 @@ def load(path: Path, overrides: Sequence[str] = (), changes: Mapping[str, Any] |
     Raises:
         BadInput: the first thing that is wrong, with file, line and dotted path.
     """
-    document = yaml_file.read(found(path))
+    document = yaml_file.read(find(path))
     document.data.setdefault("name", path.stem)
     for override in overrides:
         _override(document, override)
@@ -292,7 +292,7 @@ def load(path: Path, overrides: Sequence[str] = (), changes: Mapping[str, Any] |
     return spec
 
 
-def found(path: Path) -> Path:
+def find(path: Path) -> Path:
     """The file that is meant: as ``load`` looks it up."""
     shipped = Path(__file__).parent / path
     try:

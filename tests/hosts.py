@@ -131,8 +131,11 @@ class Hosts:
 
     def running(self) -> list[str]:
         """The command lines of ours on all hosts."""
-        processes = [each for host in self.all for each in psutil.Process(host.process.pid).children(recursive=True)]
-        return [line for each in alive(processes) if "go1_sweep" in (line := " ".join(each.cmdline()))]
+        found = []
+        for process in alive([p for h in self.all for p in psutil.Process(h.process.pid).children(recursive=True)]):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(" ".join(process.cmdline()))
+        return [line for line in found if "go1_sweep" in line]
 
     def _environment(self, home: Path) -> dict[str, str]:
         quick = {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "1000"}

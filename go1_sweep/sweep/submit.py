@@ -120,14 +120,13 @@ class _Job:
         self._dashboard, self._client = dashboard, _connected(dashboard)
         self.id = "-".join((command, re.sub(r"[^\w.-]", "_", PurePosixPath(folder).name), secrets.token_hex(4)))
         self.is_over = False
-        with self._trouble(), tempfile.TemporaryDirectory(prefix="go1_sweep-") as upload:
+        with tempfile.TemporaryDirectory(prefix="go1_sweep-") as upload:
             if file:
                 shutil.copyfile(file, Path(upload, file.name))
-            self._client.submit_job(
-                entrypoint=ENTRYPOINT % does,
-                submission_id=self.id,
-                runtime_env={"working_dir": upload, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS}},
-            )
+            # A working folder also where there is no file: paths below the one of `ray start` would be told relative.
+            environment = {"working_dir": upload, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS}}
+            with self._trouble():
+                self._client.submit_job(entrypoint=ENTRYPOINT % does, submission_id=self.id, runtime_env=environment)
 
     def follow(self, is_enough: re.Pattern[str] | None = None, *, is_shown: bool = True) -> str:
         """Print what it says, until it is over or has said enough; all that it has said.
@@ -143,7 +142,7 @@ class _Job:
                 log = self._client.get_job_logs(self.id) if is_shown or self.is_over else ""
             has, said, why = _parts(log if self.is_over else log[: log.rfind("\n") + 1])
             if is_shown:
-                console.print(said[printed:], end="", markup=False)
+                console.out(said[printed:], end="", highlight=False)
                 printed = len(said)
             if self.is_over:
                 _raise(details, has, why)
@@ -167,7 +166,7 @@ class _Job:
         try:
             yield
         except TROUBLE as error:
-            what = f"no word from {self._dashboard} any more, where job {self.id} goes on"
+            what = f"no answer from {self._dashboard} about job {self.id}, which goes on if it had begun"
             raise UserError(f"{what}: {one_line(error)}") from None
 
 
