@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from go1_sweep import __version__, interrupts
 from go1_sweep.errors import BadInput, Interrupted, UserError, did_you_mean, one_line
-from go1_sweep.paths import SweepPaths, copy_of, is_checkpoint
+from go1_sweep.paths import SweepPaths, copy_of, is_checkpoint, uri_of
 
 
 class _Parser(argparse.ArgumentParser):
@@ -227,17 +227,24 @@ def _add_play(play: argparse.ArgumentParser) -> None:
 
 
 def _place(text: str) -> Path:
-    """A folder or a file; of one in an object store the copy here, which is brought up to date."""
-    if "://" not in text:
-        return Path(text)
+    """A folder or a file; of one in an object store where its copy is, or will be."""
+    return copy_of(text) if "://" in text else Path(text)
+
+
+def _brought(place: Path) -> Path:
+    """A place that is up to date: of a copy, what the store has of a sweep, or of the trial of a checkpoint."""
     from go1_sweep import store
 
-    place = copy_of(text)
     if not is_checkpoint(place.name):
         return store.fetched(place)
     trial = place.parent
     store.bring(SweepPaths(trial.parent.parent), trial.name)
     return place
+
+
+def _typed(place: Path) -> str:
+    """A place as the user gave it."""
+    return uri_of(place) or str(place)
 
 
 def _dashboard(text: str) -> str:
@@ -296,7 +303,7 @@ def _run(options: argparse.Namespace) -> None:
         from go1_sweep.spec import find
         from go1_sweep.sweep.submit import begin
 
-        file, folder = find(options.spec), f"{spec.storage.rstrip('/')}/{spec.name}"
+        file, folder = find(options.spec), uri_of(spec.folder) or f"{spec.storage.rstrip('/')}/{spec.name}"
         return begin(options.submit, ["run", file.name, *_flags(options)], folder, file)
     from go1_sweep.sweep.run import run
     from go1_sweep.terminal import Terminal
@@ -308,13 +315,13 @@ def _resume(options: argparse.Namespace) -> None:
     if options.submit:
         from go1_sweep.sweep.submit import begin
 
-        folder = str(options.folder)
+        folder = _typed(options.folder)
         return begin(options.submit, ["resume", folder, *_flags(options)], folder)
     from go1_sweep.sweep.resume import spec_of
     from go1_sweep.sweep.run import run
     from go1_sweep.terminal import Terminal
 
-    spec = spec_of(options.folder, options.trials, options.overrides)
+    spec = spec_of(_brought(options.folder), options.trials, options.overrides)
     run(spec, Terminal(), address=options.address)
 
 
@@ -324,13 +331,13 @@ def _stop(options: argparse.Namespace) -> None:
     from go1_sweep.console import lasting
     from go1_sweep.stop import stop
 
-    stop(options.folder, lasting())
+    stop(_brought(options.folder), lasting())
 
 
 def _ask(options: argparse.Namespace, command: str) -> None:
     from go1_sweep.sweep.submit import ask
 
-    ask(options.submit, [command, *_flags(options)], str(options.folder))
+    ask(options.submit, [command, *_flags(options)], _typed(options.folder))
 
 
 def _validate(options: argparse.Namespace) -> None:
@@ -359,7 +366,7 @@ def _export(options: argparse.Namespace) -> None:
         python=options.python,
         physics=options.physics,
     )
-    export(options.target, options.out, wanted, Terminal())
+    export(_brought(options.target), options.out, wanted, Terminal())
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -377,7 +384,7 @@ def _train(options: argparse.Namespace) -> None:
         max_iterations=options.max_iterations,
         seed=options.seed,
         resume=options.resume,
-        checkpoint=options.checkpoint,
+        checkpoint=options.checkpoint and _brought(options.checkpoint),
         device=options.device,
         deterministic=options.deterministic,
         gui=options.gui,
@@ -391,6 +398,7 @@ def _play(options: argparse.Namespace) -> None:
     from go1_sweep.terminal import Terminal
 
     wanted = {name: value for name, value in vars(options).items() if name != "command"}
+    wanted["checkpoint"] = options.checkpoint and _brought(options.checkpoint)
     play(Wanted(**wanted), Terminal())
 
 
@@ -406,20 +414,20 @@ def _status(options: argparse.Namespace) -> None:
     from go1_sweep import status
 
     if options.watch:
-        status.watch(options.folder)
+        status.watch(_brought(options.folder))
     else:
-        status.show(options.folder, in_json=options.in_json)
+        status.show(_brought(options.folder), in_json=options.in_json)
 
 
 def _report(options: argparse.Namespace) -> None:
     if options.submit:
         from go1_sweep.sweep.submit import fetch_report
 
-        return fetch_report(options.submit, str(options.folder))
+        return fetch_report(options.submit, _typed(options.folder))
     from go1_sweep.paths import shown_here
     from go1_sweep.report.page import write
 
-    print(shown_here(write(options.folder)))
+    print(shown_here(write(_brought(options.folder))))
 
 
 def _cluster(options: argparse.Namespace) -> None:

@@ -7,26 +7,65 @@ import gzip
 import json
 import re
 import socket
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import quote, unquote
 
 
 @dataclass
 class Uploaded:
-    """A run as the server has it."""
+    """A run as the server has it.
 
-    history: list[dict[str, Any]] = field(default_factory=list)
+    Attributes:
+        lines: of its history that came. ``wandb sync`` sends a file whole, after the lines that are there: rows that
+            the server has come again, as lines of their own.
+        rows: of its history by step, which is what W&B tells them by.
+        changed: steps whose row came again and was another one.
+        summary: as it came last: the client sends all that it knows of.
+    """
+
+    lines: int = 0
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    changed: list[int] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    config: str = "{}"
     group: str = ""
     tags: list[str] = field(default_factory=list)
     is_over: bool = False
 
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return [self.rows[step] for step in sorted(self.rows)]
+
+    def take(self, offset: int, lines: list[str]) -> None:
+        """Take lines of its history."""
+        self.lines = max(self.lines, offset + len(lines))
+        for line in lines:
+            row = json.loads(line)
+            if _metrics(self.rows.setdefault(row["_step"], row)) != _metrics(row):
+                self.changed.append(row["_step"])
+
+
+def _metrics(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if not name.startswith("_")}
+
 
 class Server(ThreadingHTTPServer):
-    """Keeps what is uploaded."""
+    """Keeps what is uploaded.
+
+    Attributes:
+        artifacts: as they were made; the place in the list is the id.
+        uses: of an artifact, by a run.
+        files: by the run, or the id of the artifact, and the name in it.
+        delay: seconds that it thinks about each request.
+        is_silent: it takes requests, and does not answer.
+        failing: says of an operation (W&B's name of it, ``stream`` or ``upload``) and what it is about how it fails: by
+            an HTTP status, or by an error of GraphQL's.
+    """
 
     daemon_threads = True
 
@@ -35,7 +74,10 @@ class Server(ThreadingHTTPServer):
         self.runs: dict[str, Uploaded] = {}
         self.artifacts: list[dict[str, Any]] = []
         self.uses: list[tuple[str, str]] = []
+        self.files: dict[str, bytes] = {}
+        self.delay = 0.0
         self.is_silent = False
+        self.failing: Callable[[str, dict[str, Any]], int | str | None] = lambda operation, given: None
         self._is_over = threading.Event()
 
     def end(self) -> None:
@@ -43,16 +85,16 @@ class Server(ThreadingHTTPServer):
         self._is_over.set()
         self.shutdown()
 
-    def wait_if_silent(self) -> None:
-        if self.is_silent:
-            self._is_over.wait()
+    def wait(self) -> None:
+        self._is_over.wait(None if self.is_silent else self.delay)
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """W&B's client resets connections that it needs no more."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # W&B's client resets those that it needs no more
+            super().handle_error(request, client_address)
 
     def answer(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
         """The data of a GraphQL query; none for those that W&B's client does without."""
@@ -65,18 +107,31 @@ class Server(ThreadingHTTPServer):
                 run = self.runs.setdefault(given["name"], Uploaded())
                 run.group = given["groupName"] or run.group
                 run.tags = given["tags"] or run.tags
+                run.config = given["config"] or run.config
                 project = {"id": "p", "name": given["project"], "entity": ME}
                 bucket = {"id": given["name"], "name": given["name"], "displayName": given["displayName"]}
-                return {"upsertBucket": {"bucket": {**bucket, "config": "{}", "project": project}, "inserted": True}}
+                bucket |= {"config": run.config, "project": project, "historyLineCount": run.lines}
+                return {"upsertBucket": {"bucket": bucket, "inserted": True}}
             case "CreateRunFiles":
-                files = [{"name": name, "uploadUrl": f"{self.address}/{name}"} for name in given["files"]]
+                files = [{"name": name, **self._place(f"{given['run']}/{name}")} for name in given["files"]]
                 return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
             case "ArtifactType":
                 return {"project": None}
             case "CreateArtifact":
                 self.artifacts.append(given["input"])
-                made = {"id": str(len(self.artifacts) - 1), "state": "COMMITTED", "artifactSequence": {"id": "s"}}
+                made = {"id": str(len(self.artifacts) - 1), "state": "PENDING", "artifactSequence": {"id": "s"}}
                 return {"createArtifact": {"artifact": made}}
+            case "CreateArtifactFiles":
+                nodes = [
+                    {**self._place(f"{each['artifactID']}/{each['name']}"), "artifact": {"id": each["artifactID"]}}
+                    for each in given["input"]["artifactFiles"]
+                ]
+                return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
+            case "CreateArtifactManifest" | "UpdateArtifactManifest":
+                manifest = {"id": "m", "file": {"id": "f", **self._place("manifest")}}
+                return {operation[0].lower() + operation[1:]: {"artifactManifest": manifest}}
+            case "CommitArtifact":
+                return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": ""}}}
             case "ArtifactByID":
                 return {"artifact": self._artifact(int(given["id"]))}
             case "UseArtifact":
@@ -88,10 +143,13 @@ class Server(ThreadingHTTPServer):
         """Take lines of a run's files, each file from its offset on."""
         files = content.get("files", {})
         if history := files.get("wandb-history.jsonl"):
-            run.history[history["offset"] :] = [json.loads(line) for line in history["content"]]
+            run.take(history["offset"], history["content"])
         for line in files.get("wandb-summary.json", {}).get("content", []):
-            run.summary |= json.loads(line)
+            run.summary = json.loads(line)
         run.is_over = bool(content.get("complete"))
+
+    def _place(self, name: str) -> dict[str, Any]:
+        return {"uploadUrl": f"{self.address}/{quote(name)}", "uploadHeaders": []}
 
     def _artifact(self, place: int) -> dict[str, Any]:
         given = self.artifacts[place]
@@ -117,10 +175,11 @@ class Server(ThreadingHTTPServer):
     def _bucket(self, given: dict[str, Any]) -> dict[str, Any] | None:
         if (run := self.runs.get(given["name"])) is None:
             return None
-        lines = {"historyLineCount": len(run.history), "eventsLineCount": 0, "logLineCount": 0}
+        lines = {"historyLineCount": run.lines, "eventsLineCount": 0, "logLineCount": 0}
         tails = {"historyTail": json.dumps([json.dumps(each) for each in run.history[-1:]]), "eventsTail": "[]"}
         names = {"id": given["name"], "name": given["name"], "displayName": given["name"], "tags": run.tags}
-        return {**names, **lines, **tails, "summaryMetrics": "{}", "config": "{}", "wandbConfig": '{"t": 1}'}
+        kept = {"summaryMetrics": json.dumps(run.summary), "config": run.config, "wandbConfig": '{"t": 1}'}
+        return {**names, **lines, **tails, **kept}
 
 
 ME = {"id": "e", "name": "me"}
@@ -139,25 +198,40 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.endswith("/graphql"):
             operation = re.search(r"(?:query|mutation)\s+(\w+)", content["query"])
             assert operation, content
-            self._reply({"data": self.server.answer(operation[1], content.get("variables") or {})})
+            given = content.get("variables") or {}
+            if not self._has_failed(operation[1], given):
+                self._reply({"data": self.server.answer(operation[1], given)})
         else:
             run = re.search(r"/([^/]+)/file_stream$", self.path)
             assert run, self.path
-            self.server.stream(self.server.runs[run[1]], content)
-            self._reply({"limits": {}})
+            if not self._has_failed("stream", {"name": run[1]}):
+                self.server.stream(self.server.runs[run[1]], content)
+                self._reply({"limits": {}})
 
     def do_PUT(self) -> None:
-        self._body()
-        self._reply({})
+        content, name = self._body(), unquote(self.path[1:])
+        if not self._has_failed("upload", {"name": name}):
+            self.server.files[name] = content
+            self._reply({})
 
     def _body(self) -> bytes:
-        self.server.wait_if_silent()
+        self.server.wait()
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         return gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
 
-    def _reply(self, content: dict[str, Any]) -> None:
+    def _has_failed(self, operation: str, given: dict[str, Any]) -> bool:
+        match self.server.failing(operation, given):
+            case None:
+                return False
+            case str(message):
+                self._reply({"errors": [{"message": message}], "data": None})
+            case int(status):
+                self._reply({"error": "it fails"}, status)
+        return True
+
+    def _reply(self, content: dict[str, Any], status: int = 200) -> None:
         body = json.dumps(content).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

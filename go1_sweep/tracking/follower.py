@@ -15,8 +15,6 @@ from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.spec import Spec
 
 INSTALL = "python -m pip install 'wandb>=0.31'"
-INIT_SECONDS, FINISH_SECONDS = 10, 10
-"""So long a server may take to open a run, and to take the rest of one at its end; both are within ``END_SECONDS``."""
 END_SECONDS = 30.0
 """So long the follower may take to end when the sweep has; what is not up by then stays in the sweep's folder."""
 KILL_SECONDS = 5.0
@@ -92,8 +90,6 @@ def _environment(paths: SweepPaths, base_url: str | None) -> dict[str, str]:
         "WANDB_ERROR_REPORTING": "false",
         "WANDB_SILENT": "true",
         "WANDB_CONSOLE": "off",
-        "WANDB_INIT_TIMEOUT": str(INIT_SECONDS),
-        "WANDB_FINISH_TIMEOUT": str(FINISH_SECONDS),
         "WANDB_DATA_DIR": str(paths.wandb.absolute()),
     }
     ours = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}

@@ -11,7 +11,6 @@ import dataclasses
 import fcntl
 import functools
 import json
-import math
 import os
 import secrets
 import sys
@@ -29,11 +28,9 @@ from go1_sweep.paths import SweepPaths, shown, write_json
 from go1_sweep.tracking import wandb_results
 from go1_sweep.tracking.follower import END_SECONDS
 from go1_sweep.tracking.rows import Rows
-from go1_sweep.tracking.wandb_runs import Runs
+from go1_sweep.tracking.wandb_runs import TOO_SLOW, UPLOAD_SECONDS, Runs
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
 
-ONLINE_SECONDS = 8.0
-"""So long after its end a sweep's runs are uploaded as they are told; with what follows within ``END_SECONDS``."""
 LOOK_SECONDS = 2.0
 """How often it looks whether there is something to tell."""
 AXES = {"iterations": "iteration"}
@@ -87,8 +84,6 @@ class Follower:
         self._paths, self._say = paths, say
         self._spec = spec.load(paths.spec)
         self._state = State.read(paths.wandb_state)
-        self.online_until = math.inf
-        """By ``time.monotonic``."""
         self._written = ""
         self._rows: dict[str, Rows] = {}
         self._iterations: dict[str, int] = {}
@@ -118,6 +113,17 @@ class Follower:
     def end(self) -> None:
         """Tell the end of the sweep."""
         self.look(is_over=True)
+        if not self._are_results_told():
+            self._are_results_told()
+        self._write()
+        if self.runs.is_online and self.runs.is_any_left():
+            self._say(f"W&B: not all of an earlier start is uploaded; to upload it: {self.runs.sync_command()}")
+
+    def _are_results_told(self) -> bool:
+        """Tell what came of the sweep, and close all runs; whether a server has all of it, or the folder.
+
+        What a server has not taken whole is to be told again: the folder of a run that is online has no artifacts.
+        """
         was_online = self.runs.is_online
         try:
             self._tell_results()
@@ -127,22 +133,22 @@ class Follower:
             traceback.print_exc()
             if self.runs.is_online:
                 self.runs.go_offline(one_line(error))
-            self._tell_results()
-        is_up = self.runs.close_all()
-        self._write()
-        if not is_up:
-            self._say(f"W&B: not all could be uploaded; later: {self.runs.sync_command()}")
+            return False
+        if self.runs.close_all():
+            return True
+        self.runs.go_offline(TOO_SLOW)
+        return False
 
     def _tell_results(self) -> None:
         sweep = status.read(self._paths.folder)
         winner = (sweep.result or {}).get("winner")
         trial = next((each for each in sweep.records if winner and each.trial == winner["trial"]), None)
-        self._hurry()
+        self.runs.hurry()
         winners = None
         if trial:
             winners = self._trial(trial, "trial")
-            winners.summary.update(_summary(trial))  # a server may take the summary of this part for all of it
-        wandb_results.log(self._run(), sweep, winners)
+            winners.summary.update(_summary(trial, self._paths))
+        wandb_results.log(self._run(), sweep, winners, self.runs.ended + UPLOAD_SECONDS)
 
     def _run(self):  # noqa: ANN202  (wandb.Run, which only this package's neighbours name)
         spec = self._spec
@@ -167,7 +173,7 @@ class Follower:
         is_over, is_open = record.state != "running", record.trial in self._iterations
         if not is_open and known.state == record.state and record.progress.iterations <= known.iteration:
             return
-        self._hurry()
+        self.runs.hurry()
         run = self._trial(record, kind)
         rows = self._rows.setdefault(record.trial, Rows(paths.trial(record.trial)))
         # A server may know of more than was told before a run was closed: its next step says so.
@@ -177,17 +183,12 @@ class Follower:
             run.log(row, step=told, commit=True)
         self._iterations[record.trial] = told
         if is_over:
-            run.summary.update(_summary(record))
+            run.summary.update(_summary(record, paths))
             run.tags = self.runs.tags(record.state)
             self.runs.close(record.trial, exit_code=int(record.state == "failed"))
             self._rows.pop(record.trial).close()
             told = max(self._iterations.pop(record.trial), record.progress.iterations)  # whatever its log lacks
             self._state.trials[record.trial] = Told(told, record.state)
-
-    def _hurry(self) -> None:
-        """Upload no more when the sweep is over for a while: what is in the folder can be uploaded later."""
-        if self.runs.is_online and time.monotonic() > self.online_until:
-            self.runs.go_offline("the sweep is over, and there is more to upload than its end has time for")
 
     def _write(self) -> None:
         content = dataclasses.asdict(self._state)
@@ -197,9 +198,13 @@ class Follower:
                 self._written = text
 
 
-def _summary(record: TrialRecord) -> dict[str, Any]:
-    progress = record.progress
+def _summary(record: TrialRecord, paths: SweepPaths) -> dict[str, Any]:
+    """Of the trial, whatever of it was told before: a server has the summary of the part that it got last."""
+    progress, rows = record.progress, Rows(paths.trial(record.trial))
+    logged = {name: value for row in rows.after(0, is_over=True) for name, value in row.items()}
+    rows.close()
     return {
+        **logged,
         "state": record.state,
         "why": record.why,
         "score": progress.score,
@@ -257,7 +262,7 @@ def main() -> None:
 def _watch(over: threading.Event, follower: Follower, say: Callable[[str], None]) -> None:
     """Wait for the end of the driver, and then no longer than it does."""
     sys.stdin.read()
-    follower.online_until = time.monotonic() + ONLINE_SECONDS
+    follower.runs.ended = time.monotonic()
     over.set()
     time.sleep(END_SECONDS)
     say(f"W&B: not all could be told in {END_SECONDS:g} s; to upload what was: {follower.runs.sync_command()}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import time
 import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,20 +18,18 @@ from go1_sweep.status import Status
 from go1_sweep.trials_table import COLUMNS
 from go1_sweep.wording import FIGURES
 
-WAIT_SECONDS = 5
-"""For a server to have the policy."""
 
-
-def log(run: wandb.Run, sweep: Status, winner: wandb.Run | None) -> None:
+def log(run: wandb.Run, sweep: Status, winner: wandb.Run | None, until: float) -> None:
     """Tell what came of the sweep so far.
 
     Args:
         run: the sweep's own.
         sweep: as its folder has it.
         winner: the run of the trial that won, if one did: the policy is an artifact of it.
+        until: when a server must have the policy, by ``time.monotonic``.
 
     Raises:
-        Exception: of W&B's, where its server fails.
+        Exception: of W&B's, where its server fails or takes longer.
     """
     paths, result = SweepPaths(sweep.folder), sweep.result or {}
     found: dict[str, Any] = {}
@@ -39,7 +39,9 @@ def log(run: wandb.Run, sweep: Status, winner: wandb.Run | None) -> None:
     run.log(found)
     run.summary.update(_summary(sweep, result))
     if winner:
-        _policy(run, winner, sweep, paths, result)
+        artifact = winner.log_artifact(_policy(sweep, paths, result), aliases=["best"])
+        if not winner.offline:  # only a server can know who uses it, and has it only then
+            run.use_artifact(artifact.wait(max(1, math.ceil(until - time.monotonic()))))
 
 
 @contextlib.contextmanager
@@ -107,8 +109,7 @@ def _summary(sweep: Status, result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _policy(run: wandb.Run, winner: wandb.Run, sweep: Status, paths: SweepPaths, result: Mapping[str, Any]) -> None:
-    """The policy is made by the trial's run, and used by the sweep's; only a server can know of the latter."""
+def _policy(sweep: Status, paths: SweepPaths, result: Mapping[str, Any]) -> wandb.Artifact:
     won = result["winner"]
     artifact = wandb.Artifact(
         f"{sweep.spec.name}-policy",
@@ -122,10 +123,7 @@ def _policy(run: wandb.Run, winner: wandb.Run, sweep: Status, paths: SweepPaths,
         },
     )
     artifact.add_dir(str(paths.best.folder))
-    winner.log_artifact(artifact, aliases=["best"])
-    if not winner.offline:
-        with _passing_over():
-            run.use_artifact(artifact.wait(WAIT_SECONDS))
+    return artifact
 
 
 def _table(columns: list[str | int], rows: Iterable[list[Any]]) -> wandb.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import shutil
 import time
@@ -17,6 +18,13 @@ from wandb.sdk.lib import wbauth
 from go1_sweep.errors import one_line
 from go1_sweep.paths import SweepPaths, shown_here
 from go1_sweep.spec import Spec
+
+PATIENT_SECONDS, HURRIED_SECONDS = 8.0, 4.0
+"""So long a server may take to open a run, and to take the rest of one, while the sweep runs, and when it is over."""
+BEGIN_SECONDS, UPLOAD_SECONDS = 6.0, 14.0
+"""Until so long after the end of the sweep runs are opened online, and the policy is waited for. At worst, one that was
+opened last is opened and closed late, and then all others: ``END_SECONDS`` leaves 6 s for the folder."""
+TOO_SLOW = "its server takes too long"
 
 
 class Runs:
@@ -47,6 +55,8 @@ class Runs:
         self._beginning: set[Path] = set()
         """The folders of runs that were not opened."""
         self.is_online = self._wandb.mode == "online" or (self._wandb.mode == "auto" and _has_key())
+        self.ended = math.inf
+        """When the sweep did, by ``time.monotonic``."""
 
     def opened(
         self, name: str, kind: str, config: Mapping[str, Any], *, tags: Collection[str] = (), axis: str = ""
@@ -80,7 +90,7 @@ class Runs:
         is_closed = _finish(self._open.pop(name), exit_code)
         del self._folders[name]
         if not is_closed:
-            self.go_offline("its server takes too long")
+            self.go_offline(TOO_SLOW)
 
     def close_all(self) -> bool:
         """Close those that are open, all at once; whether they were uploaded, where there is a server."""
@@ -91,11 +101,20 @@ class Runs:
         self._folders.clear()
         return all(are_closed)
 
+    def is_any_left(self, folders: str = "*run-*") -> bool:
+        """Whether something in such folders of runs is not uploaded yet."""
+        return any(not _mark(run).exists() for run in self._paths.wandb.glob(f"{folders}/*.wandb"))
+
     def sync_command(self) -> str:
         """What uploads all that is not uploaded yet, as it can be typed in a shell."""
         server = f"WANDB_BASE_URL={shlex.quote(self._wandb.base_url)} " if self._wandb.base_url else ""
-        online = (run for run in self._paths.wandb.glob("run-*/*.wandb") if not _mark(run).exists())
-        return f"{server}wandb sync {'--include-online ' * any(online)}{shlex.quote(shown_here(self._paths.wandb))}"
+        online = "--include-online " * self.is_any_left("run-*")
+        return f"{server}wandb sync {online}{shlex.quote(shown_here(self._paths.wandb))}"
+
+    def hurry(self) -> None:
+        """Upload no more when the sweep is over for a while: what is in the folder can be uploaded later."""
+        if self.is_online and time.monotonic() > self.ended + BEGIN_SECONDS:
+            self.go_offline("the sweep is over, and there is more to upload than its end has time for")
 
     def go_offline(self, why: str) -> None:
         """Keep what comes from here on in the sweep's folder: one wait for a server that does not answer is enough."""
@@ -121,6 +140,7 @@ class Runs:
 
     def _start(self, *, name: str, **arguments: Any) -> wandb.Run:
         run_id = f"{self._sweep_id}-{name}"
+        patience = PATIENT_SECONDS if time.monotonic() < self.ended else HURRIED_SECONDS
         while any(self._paths.wandb.glob(f"*run-{time.strftime('%Y%m%d_%H%M%S')}-{run_id}")):
             time.sleep(0.1)  # W&B names a folder by the second, and would write over the one that is there
         return wandb.init(
@@ -133,6 +153,8 @@ class Runs:
             mode="online" if self.is_online else "offline",
             reinit="create_new",
             settings=wandb.Settings(
+                init_timeout=patience,
+                finish_timeout=patience,
                 finish_timeout_raises=True,
                 x_disable_machine_info=True,  # it would be that of the follower, the same for all runs
             ),
@@ -146,10 +168,14 @@ def _finish(run: wandb.Run, exit_code: int = 0) -> bool:
     try:
         run.finish(exit_code)
     except TimeoutError:
-        return False
-    if file and not run.offline:
+        is_closed = False
+    else:
+        is_closed = True
+    if file and is_closed and not run.offline:
         _mark(file).touch()
-    return True
+    elif file:
+        _mark(file).unlink(missing_ok=True)  # of someone who uploaded it while it was open
+    return is_closed
 
 
 def _mark(file: Path) -> Path:
