@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import re
-import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from conftest import SMALL, Command, Sweep, by_trial, start, table, wait_for, write_sweep
+import yaml
+from conftest import MARK, SMALL, Sweep, by_trial, marked_processes, start, table, wait_for, write_sweep
 from wandb_files import Run, runs
 from wandb_server import Server, hanging, serving
 
-from go1_sweep import spec
+from go1_sweep import spec, trials_table
 from go1_sweep.errors import BadInput
-from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths
+from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths, write_atomically
+from go1_sweep.sweep import resume
 from go1_sweep.tracking import follower
 from go1_sweep.tracking.follower import END_SECONDS, KILL_SECONDS
 from go1_sweep.tracking.rows import Rows
@@ -51,19 +57,31 @@ def of_trials(sweep: Sweep) -> dict[str, Run]:
     return {name: run for name, run in told(sweep).items() if run.record.job_type == "trial"}
 
 
-def history(sweep: Sweep, run: Run, trial: str) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """What W&B has of a trial, and what ``logs.csv`` and ``progress.jsonl`` have."""
-    ours = [{name: each for name, each in row.items() if not name.startswith("_")} for row in run.history]
+def metrics(rows: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Those in rows of W&B's, without W&B's own."""
+    return [{name: each for name, each in row.items() if not name.startswith("_")} for row in rows]
+
+
+def logged(sweep: Sweep, trial: str) -> list[dict[str, float]]:
+    """What ``logs.csv`` and ``progress.jsonl`` have of a trial."""
     lines = TrialPaths(sweep.folder / "trials" / trial).progress.read_text().splitlines()
     scores = [{} if (score := json.loads(line)["score"]) is None else {"score": score} for line in lines]
     rows = [{name: float(cell) for name, cell in row.items() if cell} for row in sweep.logs(trial)]
-    return ours, [row | score for row, score in zip(rows, scores, strict=True)]
+    return [row | score for row, score in zip(rows, scores, strict=True)]
 
 
 @dataclass
 class Finished:
     sweep: Sweep
     out: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return json.loads(SweepPaths(self.sweep.folder).result.read_text())
+
+    @property
+    def winner(self) -> str:
+        return self.result["winner"]["trial"]
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +140,7 @@ def test_each_iteration_is_logged_as_logs_csv_has_it_on_the_axis_of_the_budget(f
     for trial, run in of_trials(finished.sweep).items():
         assert run.step_metrics == {"env_steps"}
         if run.history:
-            ours, theirs = history(finished.sweep, run, trial)
-            assert ours == theirs
+            assert metrics(run.history) == logged(finished.sweep, trial)
         else:
             assert not finished.sweep.iterations(trial)
     assert len(of_trials(finished.sweep)[BASELINE].history) == 6
@@ -173,35 +190,57 @@ def test_the_policy_is_an_artifact_of_the_winners_run(finished):
 
 
 def test_without_a_key_it_stays_in_the_folder_until_the_command_that_was_shown_uploads_it(finished):
-    (command,) = re.findall(r"W&B: offline; to upload its runs: (.*)", finished.out)
-    assert finished.out.count("W&B") == 1
-    environment = {"WANDB_API_KEY": KEY, "WANDB_ERROR_REPORTING": "false"}
+    (said,) = re.findall(r"W&B: (.*)", finished.out)
+    assert said.startswith("offline; to upload its runs afterwards: wandb sync ")
     with serving() as server:
-        program, *arguments = shlex.split(command)
-        subprocess.run(
-            [Path(sys.executable).with_name(program), *arguments],
-            env={**os.environ, **environment, "WANDB_BASE_URL": server.address},
-            cwd=finished.sweep.file.parent,
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
+        upload(said, finished.sweep.file.parent, WANDB_BASE_URL=server.address)
     has_all(server, finished.sweep)
 
 
+def upload(said: str, folder: Path, **settings: str) -> None:
+    """Type the command at the end of what was said."""
+    subprocess.run(
+        re.search(r"(WANDB_BASE_URL=\S+ )?wandb sync .*", said)[0],  # pyright: ignore[reportOptionalSubscript]
+        shell=True,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "WANDB_API_KEY": KEY,
+            "WANDB_ERROR_REPORTING": "false",
+            **settings,
+        },
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+
+
 def has_all(server: Server, sweep: Sweep) -> None:
-    """The server has each trial as it was, its winner's video, and its policy as an artifact of the winner's run."""
-    found = {run_id.partition("-")[2]: run for run_id, run in server.runs.items()}
-    rows = sweep.trials()
+    """The server has all of the sweep, and nothing twice."""
+    found = {run_id.partition("-")[2]: (run_id, run) for run_id, run in server.runs.items()}
+    paths, rows = SweepPaths(sweep.folder), sweep.trials()
+    result = json.loads(paths.result.read_text())
     assert set(found) == {"sweep", *rows, *retrained(sweep)}
+    assert all(run.is_over and not run.changed for _, run in found.values())
     for trial, row in rows.items():
-        assert [line["_step"] for line in found[trial].history] == sweep.iterations(trial)
-        assert found[trial].tags[-1] == row["state"]
-        assert found[trial].summary["why"] == row["why"]
-    assert all(run.is_over for run in found.values())
-    winner = json.loads(SweepPaths(sweep.folder).result.read_text())["winner"]["trial"]
-    made = [each["runName"].partition("-")[2] for each in server.artifacts if each["artifactTypeName"] == "policy"]
-    assert made == [winner]
+        _, run = found[trial]
+        theirs = logged(sweep, trial) if run.history else []
+        assert metrics(run.history) == theirs
+        assert run.tags[-1] == row["state"]
+        assert run.summary["why"] == row["why"]
+        assert run.summary.get("mean_reward") == (theirs[-1]["mean_reward"] if theirs else None)
+    run_id, run = found["sweep"]
+    assert run.summary["verdict"] == result["verdict"]["sentence"]
+    for whose, film in (("winner", paths.best.video), ("baseline", paths.best.baseline_video)):
+        assert server.files[f"{run_id}/{run.summary[f'video of the {whose}']['path']}"] == film.read_bytes()
+    assert {"trials", "exam", "Learning curves"} <= set(run.summary)
+    shown = [each["path"] for each in run.summary.values() if isinstance(each, dict) and "path" in each]
+    assert {f"{run_id}/{path}" for path in shown} <= set(server.files)
+    made = [(place, each) for place, each in enumerate(server.artifacts) if each["artifactTypeName"] == "policy"]
+    ((place, policy),) = made
+    assert policy["runName"].partition("-")[2] == result["winner"]["trial"]
+    assert server.files[f"{place}/policy.onnx"] == paths.best.onnx.read_bytes()
 
 
 @pytest.mark.parametrize(("machine", "has_key"), [("api.wandb.ai", True), ("example.org", False)])
@@ -216,77 +255,212 @@ def test_a_key_of_wandbs_own_server_is_found_as_wandb_finds_it(tmp_path, machine
     assert done.stdout == f"{has_key}\n", done.stderr
 
 
-def test_with_a_key_in_netrc_it_is_online_and_the_key_stands_in_no_file_of_the_sweep(tmp_path):
+def untold(finished: Finished, folder: Path, *, is_small: bool = True, **wandb: Any) -> Sweep:
+    """The sweep that ended well, as if W&B had been told nothing; a small one has the winner's trial and no other."""
+    sweep = Sweep(finished.sweep.file, folder / "sweep")
+    shutil.copytree(finished.sweep.folder, sweep.folder, ignore=shutil.ignore_patterns("wandb"))
+    paths = SweepPaths(sweep.folder)
+    content = yaml.safe_load(paths.spec.read_text())
+    paths.spec.write_text(yaml.safe_dump({**content, "tracking": {"wandb": {**WANDB, **wandb}}}))
+    if is_small:
+        shutil.rmtree(paths.retrained.folder)
+        winner = [record for record in trials_table.read(paths) if record.trial == finished.winner]
+        trials_table.write(paths, winner, ["learning_rate", "num_envs"])
+    return sweep
+
+
+@contextlib.contextmanager
+def followed(sweep: Sweep) -> Iterator[list[str]]:
+    """What is said while the folder is followed, as its driver has it followed; no longer than it may take."""
+    paths, said, mark = SweepPaths(sweep.folder), [], uuid.uuid4().hex
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MARK, mark)
+        with follower.followed(spec.load(paths.spec), paths, said.append):
+            yield said
+            ended = time.monotonic()
+    assert time.monotonic() - ended < END_SECONDS + KILL_SECONDS
+    wait_for(lambda: not marked_processes(mark), 20, "the end of all processes")
+
+
+@pytest.fixture
+def _has_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+
+
+def test_with_a_key_in_netrc_it_is_online_and_the_key_stands_in_no_file_of_the_sweep(finished, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
+    monkeypatch.setenv("NETRC", str(netrc))
     with serving() as server:
         netrc.write_text(f"machine {server.address.removeprefix('http://')}\nlogin user\npassword {KEY}\n")
         netrc.chmod(0o600)
-        sweep = tracked(tmp_path, base_url=server.address, group="a group")
-        code, out, err = start("run", str(sweep.file), env={"NETRC": str(netrc)}).finish()
-    assert (code, err) == (0, "")
+        sweep = untold(finished, tmp_path, is_small=False, base_url=server.address, group="a group")
+        paths = SweepPaths(sweep.folder)
+        mattered = [{"budget": 1536, "trials": 5, "parameters": {"learning_rate": 0.9, "num_envs": 0.1}}]
+        paths.result.write_text(json.dumps({**finished.result, "importances": mattered}))
+        with followed(sweep) as said:
+            wait_until_up(server, {*sweep.trials(), *retrained(sweep)})
     (sweeps_own,) = (run_id for run_id in server.runs if run_id.endswith("-sweep"))
-    assert re.findall("W&B: (.*)", out) == [f"{server.address}/me/go1-tests/runs/{sweeps_own}"]
+    assert said == [f"W&B: {server.address}/me/go1-tests/runs/{sweeps_own}"]
     has_all(server, sweep)
+    assert f"{sweeps_own}/{server.runs[sweeps_own].summary['Which parameter mattered']['path']}" in server.files
     assert {run.group for run in server.runs.values()} == {"a group"}
     assert server.uses == [(sweeps_own, "sweep-policy")], "the lineage, of which only a server can hear"
-    assert SweepPaths(sweep.folder).wandb_log.read_text() == "", "nothing went wrong"
+    assert paths.wandb_log.read_text() == "", "nothing went wrong"
     assert holding(KEY, sweep) == []
-    assert KEY not in out
 
 
-def tracked(folder: Path, **wandb: Any) -> Sweep:
-    return write_sweep(folder, **FEW, tracking={"wandb": {**WANDB, **wandb}})
+def wait_until_up(server: Server, trials: set[str]) -> None:
+    def up() -> set[str]:
+        return {run_id.partition("-")[2] for run_id, run in list(server.runs.items()) if run.is_over}
+
+    wait_for(lambda: trials <= up(), 90, f"all of {trials} at the server")
 
 
 def holding(text: str, sweep: Sweep) -> list[Path]:
     return [path for path in sweep.folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
-def assert_whole(sweep: Sweep) -> None:
-    """All trials have ended well, and W&B's files have each of them."""
-    rows = sweep.trials()
-    assert {trial: row["state"] for trial, row in rows.items()} == {"0000": "completed", "0001": "completed"}
+def assert_whole(sweep: Sweep, state: str = "completed") -> None:
+    """W&B's files have each iteration of each trial once, how the trial ended, and what came of the sweep."""
+    found = told(sweep)
+    assert set(found) == {"sweep", *sweep.trials()}
     for trial, run in of_trials(sweep).items():
         assert [row["_step"] for row in run.history] == sweep.iterations(trial)
-        assert run.tags[-1] == "completed"
-    assert set(told(sweep)) == {"sweep", *rows}
-    assert told(sweep)["sweep"].summary["phase"] == "finished"
+        assert run.tags[-1] == state
+    assert found["sweep"].summary["phase"] == ("finished" if state == "completed" else state)
 
 
-def ended_in_time(running: Command, sweep: Sweep) -> str:
-    """What the sweep printed, which had its result no longer before than a follower may take."""
-    code, out, err = running.finish()
-    ended = time.time()
+def test_a_server_that_hangs_neither_slows_nor_ends_a_trial(tmp_path):
+    with hanging() as address:
+        sweep = write_sweep(tmp_path, **FEW, tracking={"wandb": {**WANDB, "mode": "online", "base_url": address}})
+        code, out, err = start("run", str(sweep.file), env={"WANDB_API_KEY": KEY}).finish()
+        ended = time.time()
     assert (code, err) == (0, "")
     report_seconds = 15
-    result = SweepPaths(sweep.folder).result
-    assert ended - result.stat().st_mtime < END_SECONDS + KILL_SECONDS + report_seconds
-    return out
-
-
-@pytest.mark.parametrize("kind", ["hangs", "refuses"])
-def test_a_server_that_never_answers_neither_slows_nor_ends_a_trial(tmp_path, kind):
-    with hanging() as address:
-        base_url = address if kind == "hangs" else "http://127.0.0.1:9"  # where nobody listens
-        sweep = tracked(tmp_path, mode="online", base_url=base_url)
-        running = start("run", str(sweep.file), env={"WANDB_API_KEY": KEY})
-        out = ended_in_time(running, sweep)
+    assert ended - SweepPaths(sweep.folder).result.stat().st_mtime < END_SECONDS + KILL_SECONDS + report_seconds
     (said,) = re.findall("W&B: (.*)", out)
-    assert f"to upload them: WANDB_BASE_URL={base_url} wandb sync {sweep.folder / 'wandb'}" in said
+    assert f"to upload them afterwards: WANDB_BASE_URL={address} wandb sync {sweep.folder / 'wandb'}" in said
+    assert {row["state"] for row in sweep.trials().values()} == {"completed"}
     assert_whole(sweep)
     assert holding(KEY, sweep) == [] and KEY not in out
 
 
-def test_what_a_server_that_falls_silent_has_not_taken_stays_in_the_folder(tmp_path):
-    with serving() as server:
-        sweep = tracked(tmp_path, base_url=server.address)
-        running = start("run", str(sweep.file), env={"WANDB_API_KEY": KEY})
-        fall_silent(server)
-        out = ended_in_time(running, sweep)
-    address, said = re.findall("W&B: (.*)", out)
-    assert address.startswith(server.address)
-    assert f"wandb sync --include-online {sweep.folder / 'wandb'}" in said
+@pytest.mark.usefixtures("_has_key")
+def test_where_nobody_listens_all_stays_in_the_folder(finished, tmp_path):
+    sweep = untold(finished, tmp_path, mode="online", base_url="http://127.0.0.1:9")
+    with followed(sweep) as said:
+        pass
+    assert len(said) == 1
+    assert (
+        f"to upload them afterwards: WANDB_BASE_URL=http://127.0.0.1:9 wandb sync {sweep.folder / 'wandb'}" in said[0]
+    )
     assert_whole(sweep)
+
+
+FAILURES: dict[str, Callable[[str, dict[str, Any]], int | str | None]] = {
+    "nobody listens": lambda operation, given: None,
+    "HTTP 500": lambda operation, given: 500 if operation in ("RunResumeStatus", "UpsertBucket") else None,
+    "no run": lambda operation, given: "no more runs" if operation == "UpsertBucket" else None,
+    "no policy": lambda operation, given: "no more room" if _is_policy(operation, given) else None,
+}
+
+
+def _is_policy(operation: str, given: dict[str, Any]) -> bool:
+    return operation == "CreateArtifact" and given["input"]["artifactTypeName"] == "policy"
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.usefixtures("_has_key")
+def test_what_a_server_does_not_take_at_the_end_is_in_the_folder_until_the_command_uploads_it(
+    finished, tmp_path, failure
+):
+    with serving() as server:
+        sweep = untold(finished, tmp_path, base_url=server.address)
+        paths = SweepPaths(sweep.folder)
+        with followed(sweep) as said:
+            wait_until_up(server, {finished.winner})
+            server.failing = FAILURES[failure]
+            if failure == "nobody listens":
+                server.stop()
+        address, offline = said
+        assert address.startswith(f"W&B: {server.address}")
+        assert f"; its runs stay in {paths.wandb} from here on; to upload them afterwards: " in offline
+
+        kept, best = runs(paths.wandb, "offline-"), paths.best
+        assert set(kept) == {"sweep", finished.winner}
+        assert kept["sweep"].summary["verdict"] == finished.result["verdict"]["sentence"]
+        for key in ("trials", "exam", "Learning curves"):
+            assert kept["sweep"].media(key)
+        for whose, film in (("winner", best.video), ("baseline", best.baseline_video)):
+            assert [file.read_bytes() for file in kept["sweep"].media(f"video of the {whose}")] == [film.read_bytes()]
+        assert [each.name for each in kept[finished.winner].artifacts] == ["sweep-policy"]
+
+        server.failing = lambda operation, given: None
+        if failure == "nobody listens":
+            server.start()
+        upload(offline, tmp_path)
+        has_all(server, sweep)
+
+
+@pytest.mark.usefixtures("_has_key")
+def test_what_a_slow_server_has_no_time_for_at_the_end_is_in_the_folder_until_the_command_uploads_it(
+    finished, tmp_path
+):
+    with serving() as server:
+        server.delay = 0.5
+        sweep = untold(finished, tmp_path, is_small=False, base_url=server.address)
+        paths = SweepPaths(sweep.folder)
+        with followed(sweep) as said:
+            pass
+        offline = said[-1]
+        assert len(said) == 2 and "the sweep is over, and there is more to upload than its end has time for" in offline
+        up = {run_id.partition("-")[2] for run_id in server.runs}
+        kept = runs(paths.wandb, "offline-")
+        assert {"sweep"} < up and {"sweep", finished.winner} < set(kept)
+        assert up | set(kept) == {"sweep", *sweep.trials(), *retrained(sweep)}
+        server.delay = 0.0
+        upload(offline, tmp_path)
+        has_all(server, sweep)
+        assert all(run.lines == len(run.history) for name, run in server.runs.items()), "each line came once"
+
+
+def unfinished(sweep: Sweep, trial: str) -> Callable[[], None]:
+    """Turn it into one whose trial is at its third iteration; what is returned lets both come to their end."""
+    paths = SweepPaths(sweep.folder)
+    logs, progress = paths.trial(trial).logs, paths.trial(trial).progress
+    ends = {file: file.read_text() for file in (logs, progress, paths.trials_table, paths.result)}
+    for file, lines in ((logs, 4), (progress, 3)):
+        file.write_text("".join(ends[file].splitlines(keepends=True)[:lines]))
+    records = trials_table.read(paths)
+    for record in records:
+        if record.trial == trial:
+            record.state, record.why = "running", ""
+            record.progress = dataclasses.replace(record.progress, iterations=3)
+    trials_table.write(paths, records, ["learning_rate", "num_envs"])
+    paths.result.unlink()
+
+    def go_on() -> None:
+        for file, text in ends.items():
+            write_atomically(file, text)
+
+    return go_on
+
+
+@pytest.mark.usefixtures("_has_key")
+def test_what_a_server_that_falls_silent_has_not_taken_stays_in_the_folder(finished, tmp_path):
+    with serving() as server:
+        sweep = untold(finished, tmp_path, base_url=server.address)
+        go_on = unfinished(sweep, finished.winner)
+        with followed(sweep) as said:
+            fall_silent(server)
+            go_on()
+        address, offline = said
+        assert address.startswith(f"W&B: {server.address}")
+        assert f"wandb sync --include-online {sweep.folder / 'wandb'}" in offline
+        assert_whole(sweep)
+        server.is_silent = False
+        upload(offline, tmp_path)
+        has_all(server, sweep)
 
 
 def fall_silent(server: Server) -> None:
@@ -294,20 +468,41 @@ def fall_silent(server: Server) -> None:
     server.is_silent = True
 
 
-def test_no_follower_waits_for_a_silent_server_when_its_driver_was_killed(tmp_path):
+DRIVER = """
+import sys, time
+from pathlib import Path
+from go1_sweep import spec
+from go1_sweep.paths import SweepPaths
+from go1_sweep.tracking.follower import followed
+paths = SweepPaths(Path(sys.argv[1]))
+with followed(spec.load(paths.spec), paths, print):
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.usefixtures("_has_key")
+def test_no_follower_waits_for_a_silent_server_when_its_driver_was_killed_and_the_next_one_tells_the_rest(
+    finished, tmp_path
+):
+    mark = uuid.uuid4().hex
     with serving() as server:
-        sweep = write_sweep(
-            tmp_path,
-            search={**FEW["search"], "fixed": {"env.step_seconds": 0.02}},
-            budget={"unit": "iterations", "max": 1000},
-            resources=FEW["resources"],
-            tracking={"wandb": {**WANDB, "base_url": server.address}},
-        )
-        running = start("run", str(sweep.file), env={"WANDB_API_KEY": KEY})
+        sweep = untold(finished, tmp_path, base_url=server.address)
+        go_on = unfinished(sweep, finished.winner)
+        driver = subprocess.Popen([sys.executable, "-c", DRIVER, sweep.folder], env={**os.environ, MARK: mark})
         fall_silent(server)
-        running.process.kill()
-        running.finish()  # no process is left
-    assert {run.tags[-1] for run in of_trials(sweep).values()} == {"interrupted"}
+        driver.kill()
+        driver.wait()
+        wait_for(lambda: not marked_processes(mark), END_SECONDS + KILL_SECONDS, "the end of all processes")
+        assert_whole(sweep, "interrupted")
+
+        server.is_silent = False
+        go_on()
+        with followed(sweep) as said:
+            pass
+        (left,) = said
+        assert left.startswith("W&B: what began offline goes on offline; to upload it afterwards: WANDB_BASE_URL=")
+        upload(left, tmp_path)
+        has_all(server, sweep)
 
 
 def test_a_sweep_that_is_killed_interrupted_and_resumed_logs_each_iteration_once_and_leaves_no_process(tmp_path):
@@ -337,7 +532,7 @@ def test_a_sweep_that_is_killed_interrupted_and_resumed_logs_each_iteration_once
     assert code == 130, err
     assert {run.summary["why"] for run in of_trials(sweep).values()} == {"the sweep was interrupted"}
 
-    code, _, err = start("resume", str(sweep.folder)).finish()
+    code, out, err = start("resume", str(sweep.folder)).finish()
     assert code == 0, err
     found = of_trials(sweep)
     for trial, run in found.items():
@@ -346,23 +541,32 @@ def test_a_sweep_that_is_killed_interrupted_and_resumed_logs_each_iteration_once
         assert run.tags == ["fake", "flat", "completed"]
     assert len(found) == 2
 
+    (said,) = re.findall("W&B: (.*)", out)
+    with serving() as server:
+        upload(said, tmp_path, WANDB_BASE_URL=server.address)
+    for trial, run in found.items():
+        assert metrics(server.runs[run.record.run_id].history) == logged(sweep, trial)
 
-def test_a_follower_that_is_killed_does_not_disturb_its_sweep_and_the_next_one_tells_what_it_had_not(tmp_path):
-    sweep, paths = tracked(tmp_path, mode="offline"), SweepPaths(tmp_path / "runs" / "sweep")
-    running = sweep.start()
-    wait_for(lambda: "0000" in folders(paths), 90, "the run of a trial")
-    (process,) = (each for each in running.descendants() if "wandb_follower" in " ".join(each.cmdline()))
-    process.kill()
-    code, out, err = running.finish()
-    assert (code, err) == (0, "")
-    assert f"W&B: its follower ended with an error; see {paths.wandb_log}" in out
-    torn = folders(paths)
-    assert torn
 
-    code, _, err = start("resume", str(sweep.folder), "--set", "final.seeds=2").finish()
-    assert (code, err) == (0, "")
-    assert_whole(sweep)
-    assert not folders(paths) and not any((paths.wandb / name).exists() for name in torn.values())
+def test_a_follower_that_is_killed_disturbs_nothing_and_the_next_one_tells_what_it_had_not(finished, tmp_path):
+    with serving() as server:
+        sweep = untold(finished, tmp_path, is_small=False, mode="offline", base_url=server.address)
+        paths, go_on = SweepPaths(sweep.folder), unfinished(sweep, finished.winner)
+        with followed(sweep) as said:
+            wait_for(lambda: set(folders(paths)) == {"sweep", finished.winner}, 90, "all but what is open")
+            (process,) = (each for each in psutil.Process().children() if "wandb_follower" in " ".join(each.cmdline()))
+            process.kill()
+        offline, ended = said
+        assert ended == f"W&B: its follower ended with an error; see {paths.wandb_log}"
+        upload(offline, tmp_path)
+        up = {run_id.partition("-")[2] for run_id in server.runs}
+        assert up == {*sweep.trials(), *retrained(sweep)} - {finished.winner}, "all that was closed"
+
+        go_on()
+        with followed(sweep):
+            pass
+        upload(offline, tmp_path)
+        has_all(server, sweep)
 
 
 def folders(paths: SweepPaths) -> dict[str, str]:
@@ -371,9 +575,10 @@ def folders(paths: SweepPaths) -> dict[str, str]:
 
 
 def test_tracking_may_change_from_one_start_of_a_sweep_to_the_next(finished):
-    code, out, err = finished.sweep.run("--set", "tracking.wandb=null")
-    assert (code, err) == (0, "")
-    assert f"{finished.sweep.folder} is finished" in out
+    file = SweepPaths(finished.sweep.folder).spec
+    before, now = spec.load(file), spec.load(file, ["tracking.wandb=null"])
+    resume.refuse_changes(before, now)
+    assert resume.is_done(before, now)
 
 
 ROW, PROGRESS = "{},{},{}\n", '{{"iterations": {}, "score": {}}}\n'

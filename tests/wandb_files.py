@@ -39,10 +39,12 @@ class Run:
         return [found for file in self.files for found in [file.parent / "files" / path] if found.exists()]
 
 
-def runs(folder: Path) -> dict[str, Run]:
-    """The runs in the ``wandb`` folder of a sweep, by name."""
+def runs(folder: Path, kind: str = "") -> dict[str, Run]:
+    """The runs in the ``wandb`` folder of a sweep, by name; ``offline-``: as those of that kind have them."""
     found: dict[str, Run] = {}
-    for file in sorted(folder.glob("*run-*/*.wandb"), key=lambda file: file.parent.name.partition("run-")[2]):
+    for file in sorted(
+        folder.glob(f"{kind or '*'}run-*/*.wandb"), key=lambda file: file.parent.name.partition("run-")[2]
+    ):
         run = None
         for record in records(file):
             kind = record.WhichOneof("record_type")

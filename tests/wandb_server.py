@@ -80,13 +80,35 @@ class Server(ThreadingHTTPServer):
         self.failing: Callable[[str, dict[str, Any]], int | str | None] = lambda operation, given: None
         self._is_over = threading.Event()
 
-    def end(self) -> None:
-        """Let go of who waits for an answer."""
-        self._is_over.set()
+    def start(self) -> None:
+        """Listen, again after ``stop``."""
+        if not self.is_listening:
+            self.socket = socket.socket(self.address_family, self.socket_type)
+            self.server_bind()
+            self.server_activate()
+        self._thread = threading.Thread(target=self.serve_forever)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Refuse connections, those that there are too."""
         self.shutdown()
+        self.server_close()
+        self._thread.join()
+
+    def end(self) -> None:
+        """Stop, and let go of who waits for an answer."""
+        self._is_over.set()
+        self.stop()
+
+    @property
+    def is_listening(self) -> bool:
+        return self.socket.fileno() >= 0
 
     def wait(self) -> None:
+        """Before an answer."""
         self._is_over.wait(None if self.is_silent else self.delay)
+        if not self.is_listening:
+            raise ConnectionAbortedError
 
     @property
     def address(self) -> str:
@@ -241,14 +263,12 @@ class _Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def serving() -> Iterator[Server]:
     """A server that runs."""
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.end()
-            thread.join()
+    server = Server()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.end()
 
 
 @contextlib.contextmanager

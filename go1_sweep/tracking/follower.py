@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +20,9 @@ END_SECONDS = 30.0
 """So long the follower may take to end when the sweep has; what is not up by then stays in the sweep's folder."""
 KILL_SECONDS = 5.0
 """After which it is killed."""
+
+HEADER_BYTES = 7
+"""Of a file of W&B's."""
 
 NOT_INHERITED = ("WANDB_SERVICE", "RAY_AUTH_TOKEN_PATH")
 """A process of the user's would take our runs; who holds the token of our Ray is ended with it."""
@@ -71,6 +75,14 @@ def followed(spec: Spec, paths: SweepPaths, say: Callable[[str], None]) -> Itera
         _end(follower, listener, paths, say)
 
 
+def drop_empty(paths: SweepPaths) -> None:
+    """Remove runs of which W&B has written the header of a file alone: where one is, ``wandb sync`` uploads nothing."""
+    for file in paths.wandb.glob("*run-*/*.wandb"):
+        with contextlib.suppress(OSError):
+            if file.stat().st_size <= HEADER_BYTES:
+                shutil.rmtree(file.parent)
+
+
 def _started(paths: SweepPaths, base_url: str | None) -> subprocess.Popen[bytes]:
     paths.wandb.mkdir(exist_ok=True)
     with open(paths.wandb_log, "ab") as log:
@@ -117,5 +129,6 @@ def _end(
         follower.kill()  # no more than it: what it started dies with it
         follower.wait()
         listener.join(KILL_SECONDS)
+        drop_empty(paths)
     if follower.returncode:
         say(f"W&B: its follower ended with an error; see {shown(paths.wandb_log)}")

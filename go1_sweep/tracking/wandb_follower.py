@@ -26,13 +26,15 @@ from go1_sweep import spec, status, strict_json, trials_table
 from go1_sweep.errors import UserError, one_line
 from go1_sweep.paths import SweepPaths, shown, write_json
 from go1_sweep.tracking import wandb_results
-from go1_sweep.tracking.follower import END_SECONDS
+from go1_sweep.tracking.follower import END_SECONDS, drop_empty
 from go1_sweep.tracking.rows import Rows
 from go1_sweep.tracking.wandb_runs import TOO_SLOW, UPLOAD_SECONDS, Runs
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
 
 LOOK_SECONDS = 2.0
 """How often it looks whether there is something to tell."""
+CLOSED_AT_ONCE = 16
+"""So many runs at most."""
 AXES = {"iterations": "iteration"}
 """The column of ``logs.csv`` that counts a budget, where it has another name."""
 SWEEP = "sweep"
@@ -88,18 +90,22 @@ class Follower:
         self._rows: dict[str, Rows] = {}
         self._iterations: dict[str, int] = {}
         """The last that was told of each trial whose run is open."""
+        self._over: list[TrialRecord] = []
+        """Those of them that are over and told."""
         self._tables = {paths: "trial", paths.retrained: "retraining"}
         self.runs = Runs(self._spec, paths, self._state.sweep_id, self._state.folders, say)
 
     def start(self) -> None:
         """Open the sweep's own run, and say where it is."""
         self._write()
-        is_offline = not self.runs.is_online
+        is_online, is_any_left, command = self.runs.is_online, self.runs.is_any_left(), self.runs.sync_command()
         run = self._run()
-        if is_offline:
-            self._say(f"W&B: offline; to upload its runs: {self.runs.sync_command()}")
-        elif not run.offline:
+        if not run.offline:
             self._say(f"W&B: {run.url}")
+        if not is_online:
+            self._say(f"W&B: offline; to upload its runs afterwards: {command}")
+        elif is_any_left:
+            self._say(f"W&B: what began offline goes on offline; to upload it afterwards: {command}")
 
     def look(self, *, is_over: bool = False) -> None:
         """Tell what is new of each trial; ``is_over``: what runs no more was interrupted."""
@@ -108,6 +114,7 @@ class Follower:
                 if is_over and record.state == "running":
                     record.state, record.why = "interrupted", INTERRUPTED
                 self._tell(paths, record, kind)
+        self._close()
         self._write()
 
     def end(self) -> None:
@@ -116,8 +123,6 @@ class Follower:
         if not self._are_results_told():
             self._are_results_told()
         self._write()
-        if self.runs.is_online and self.runs.is_any_left():
-            self._say(f"W&B: not all of an earlier start is uploaded; to upload it: {self.runs.sync_command()}")
 
     def _are_results_told(self) -> bool:
         """Tell what came of the sweep, and close all runs; whether a server has all of it, or the folder.
@@ -185,7 +190,15 @@ class Follower:
         if is_over:
             run.summary.update(_summary(record, paths))
             run.tags = self.runs.tags(record.state)
-            self.runs.close(record.trial, exit_code=int(record.state == "failed"))
+            self._over.append(record)
+        if len(self._over) == CLOSED_AT_ONCE:
+            self._close()
+
+    def _close(self) -> None:
+        """Close the runs of trials that are over and told: a server takes as long for many as for one."""
+        over, self._over = self._over, []
+        self.runs.close({record.trial: int(record.state == "failed") for record in over})
+        for record in over:
             self._rows.pop(record.trial).close()
             told = max(self._iterations.pop(record.trial), record.progress.iterations)  # whatever its log lacks
             self._state.trials[record.trial] = Told(told, record.state)
@@ -249,7 +262,7 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)  # that of a driver that was killed may need a moment
         try:
             follower = Follower(paths, say)
-            threading.Thread(target=_watch, args=(over, follower, say), daemon=True).start()
+            threading.Thread(target=_watch, args=(over, follower, paths, say), daemon=True).start()
             follower.start()
             while not over.wait(LOOK_SECONDS):
                 follower.look()
@@ -259,12 +272,13 @@ def main() -> None:
             say(f"W&B: no more is told of the sweep ({one_line(error)}); see {shown(paths.wandb_log)}")
 
 
-def _watch(over: threading.Event, follower: Follower, say: Callable[[str], None]) -> None:
+def _watch(over: threading.Event, follower: Follower, paths: SweepPaths, say: Callable[[str], None]) -> None:
     """Wait for the end of the driver, and then no longer than it does."""
     sys.stdin.read()
     follower.runs.ended = time.monotonic()
     over.set()
     time.sleep(END_SECONDS)
+    drop_empty(paths)
     say(f"W&B: not all could be told in {END_SECONDS:g} s; to upload what was: {follower.runs.sync_command()}")
     os._exit(0)
 

@@ -40,8 +40,10 @@ def log(run: wandb.Run, sweep: Status, winner: wandb.Run | None, until: float) -
     run.summary.update(_summary(sweep, result))
     if winner:
         artifact = winner.log_artifact(_policy(sweep, paths, result), aliases=["best"])
-        if not winner.offline:  # only a server can know who uses it, and has it only then
-            run.use_artifact(artifact.wait(max(1, math.ceil(until - time.monotonic()))))
+        if not winner.offline:
+            artifact = artifact.wait(max(1, math.ceil(until - time.monotonic())))
+            if not run.offline:  # only a server can know who uses it
+                run.use_artifact(artifact)
 
 
 @contextlib.contextmanager

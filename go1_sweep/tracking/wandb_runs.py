@@ -21,9 +21,9 @@ from go1_sweep.spec import Spec
 
 PATIENT_SECONDS, HURRIED_SECONDS = 8.0, 4.0
 """So long a server may take to open a run, and to take the rest of one, while the sweep runs, and when it is over."""
-BEGIN_SECONDS, UPLOAD_SECONDS = 6.0, 14.0
-"""Until so long after the end of the sweep runs are opened online, and the policy is waited for. At worst, one that was
-opened last is opened and closed late, and then all others: ``END_SECONDS`` leaves 6 s for the folder."""
+BEGIN_SECONDS, UPLOAD_SECONDS = 8.0, 14.0
+"""Until so long after the end of the sweep runs are opened online, and the policy is waited for. Then all that are open
+are closed: at worst ``END_SECONDS`` leaves 8 s for the folder."""
 TOO_SLOW = "its server takes too long"
 
 
@@ -40,8 +40,7 @@ class Runs:
             paths: of the sweep.
             sweep_id: that no other sweep has.
             folders: the names of those of open runs are kept here. What was in it was not closed: W&B writes a file
-                in large blocks, so that it lacks what came last. Without a server nobody else has it, and it is
-                dropped, to be told again.
+                in large blocks, so that it lacks what came last, and is dropped, to be told again.
             say: takes a sentence for the user.
         """
         assert spec.tracking.wandb
@@ -49,7 +48,7 @@ class Runs:
         self._wandb = spec.tracking.wandb
         self._open: dict[str, wandb.Run] = {}
         self._folders = folders
-        for torn in (name for name in folders.values() if name.startswith("offline-")):
+        for torn in folders.values():
             shutil.rmtree(paths.wandb / torn, ignore_errors=True)
         folders.clear()
         self._beginning: set[Path] = set()
@@ -85,24 +84,26 @@ class Runs:
         """Of a run: simulator, task, and more; W&B takes 64 letters of each."""
         return tuple(tag[:64] for tag in (self._spec.simulator, self._spec.task, *more))
 
-    def close(self, name: str, exit_code: int = 0) -> None:
-        """Close the run: its end is uploaded now, or stays in the folder."""
-        is_closed = _finish(self._open.pop(name), exit_code)
-        del self._folders[name]
-        if not is_closed:
+    def close(self, exit_codes: Mapping[str, int]) -> None:
+        """Close the runs: their end is uploaded now, or stays in the folder."""
+        if not self._are_closed(exit_codes):
             self.go_offline(TOO_SLOW)
 
     def close_all(self) -> bool:
-        """Close those that are open, all at once; whether they were uploaded, where there is a server."""
-        runs = list(self._open.values())
+        """Close those that are open; whether they were uploaded, where there is a server."""
+        return self._are_closed(dict.fromkeys(self._open, 0))
+
+    def _are_closed(self, exit_codes: Mapping[str, int]) -> bool:
+        """Close those of them that are open, all at once."""
+        runs = {self._open.pop(name): code for name, code in exit_codes.items() if name in self._open}
         with ThreadPoolExecutor(max(1, len(runs))) as pool:
-            are_closed = list(pool.map(_finish, runs))
-        self._open.clear()
-        self._folders.clear()
+            are_closed = list(pool.map(_finish, runs, runs.values()))
+        for name in exit_codes:
+            self._folders.pop(name, None)
         return all(are_closed)
 
     def is_any_left(self, folders: str = "*run-*") -> bool:
-        """Whether something in such folders of runs is not uploaded yet."""
+        """Whether something in folders of runs with such names is not uploaded yet."""
         return any(not _mark(run).exists() for run in self._paths.wandb.glob(f"{folders}/*.wandb"))
 
     def sync_command(self) -> str:
@@ -125,7 +126,7 @@ class Runs:
         for never_begun in self._beginning:
             shutil.rmtree(never_begun, ignore_errors=True)
         where = f"W&B: {why}; its runs stay in {shown_here(self._paths.wandb)} from here on"
-        self._say(f"{where}; to upload them: {self.sync_command()}")
+        self._say(f"{where}; to upload them afterwards: {self.sync_command()}")
 
     def _init(self, **arguments: Any) -> wandb.Run:
         before = set(self._paths.wandb.glob("run-*"))
@@ -140,6 +141,8 @@ class Runs:
 
     def _start(self, *, name: str, **arguments: Any) -> wandb.Run:
         run_id = f"{self._sweep_id}-{name}"
+        # The parts of a run are uploaded in their order: what follows one that the folder alone has goes there too.
+        is_online = self.is_online and not self.is_any_left(f"*run-*-{run_id}")
         patience = PATIENT_SECONDS if time.monotonic() < self.ended else HURRIED_SECONDS
         while any(self._paths.wandb.glob(f"*run-{time.strftime('%Y%m%d_%H%M%S')}-{run_id}")):
             time.sleep(0.1)  # W&B names a folder by the second, and would write over the one that is there
@@ -150,7 +153,7 @@ class Runs:
             name=name,
             id=run_id,
             resume="allow",
-            mode="online" if self.is_online else "offline",
+            mode="online" if is_online else "offline",
             reinit="create_new",
             settings=wandb.Settings(
                 init_timeout=patience,
@@ -162,20 +165,16 @@ class Runs:
         )
 
 
-def _finish(run: wandb.Run, exit_code: int = 0) -> bool:
+def _finish(run: wandb.Run, exit_code: int) -> bool:
     """Close a run; whether it was uploaded, if it should be."""
     file = next(Path(run.dir).parent.glob("*.wandb"), None)
     try:
         run.finish(exit_code)
     except TimeoutError:
-        is_closed = False
-    else:
-        is_closed = True
-    if file and is_closed and not run.offline:
+        return False
+    if file and not run.offline:
         _mark(file).touch()
-    elif file:
-        _mark(file).unlink(missing_ok=True)  # of someone who uploaded it while it was open
-    return is_closed
+    return True
 
 
 def _mark(file: Path) -> Path:
