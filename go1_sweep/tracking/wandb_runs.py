@@ -53,7 +53,7 @@ class Runs:
         folders.clear()
         self._beginning: set[Path] = set()
         """The folders of runs that were not opened."""
-        self.is_online = self._wandb.mode == "online" or (self._wandb.mode == "auto" and _has_key())
+        self.is_online = self._wandb.mode == "online" or (self._wandb.mode == "auto" and _is_set_up())
         self.ended = math.inf
         """When the sweep did, by ``time.monotonic``."""
 
@@ -182,9 +182,12 @@ def _mark(file: Path) -> Path:
     return file.with_suffix(".wandb.synced")
 
 
-def _has_key() -> bool:
-    """Whether W&B finds a key for its server, by its own rules: it also takes that of a server's older name."""
+def _is_set_up() -> bool:
+    """Whether W&B is to be online and finds a key, by its own rules: it also takes that of a server's older name."""
     with contextlib.suppress(Exception):  # a key that is none, settings that are none
-        host = wandb.setup().settings.base_url
-        return bool(wbauth.authenticate_session(host=host, source="go1_sweep", prompt=False, update_session=False))
+        settings = wandb.setup().settings
+        found = wbauth.authenticate_session(
+            host=settings.base_url, source="go1_sweep", prompt=False, update_session=False
+        )
+        return settings.mode == "online" and bool(found)
     return False
