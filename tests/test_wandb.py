@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
-from conftest import MARK, SMALL, Sweep, by_trial, marked_processes, start, table, wait_for, write_sweep
+from conftest import MARK, SMALL, Command, Sweep, by_trial, start, table, wait_for, write_sweep
 from wandb_files import Run, runs
 from wandb_server import Server, hanging, serving
 
@@ -277,27 +276,54 @@ def untold(finished: Finished, folder: Path, *, is_small: bool = True, **wandb: 
     return sweep
 
 
-@contextlib.contextmanager
-def followed(sweep: Sweep) -> Iterator[list[str]]:
-    """What is said while the folder is followed, as its driver has it followed; no longer than it may take."""
-    paths, said, mark = SweepPaths(sweep.folder), [], uuid.uuid4().hex
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(MARK, mark)
-        with follower.followed(spec.load(paths.spec), paths, said.append):
-            yield said
-            ended = time.monotonic()
-    assert time.monotonic() - ended < END_SECONDS + KILL_SECONDS
-    wait_for(lambda: not marked_processes(mark), 20, "the end of all processes")
+DRIVER = """
+import sys
+from pathlib import Path
+from go1_sweep import spec
+from go1_sweep.paths import SweepPaths
+from go1_sweep.tracking.follower import followed
+
+paths = SweepPaths(Path(sys.argv[1]))
+with followed(spec.load(paths.spec), paths, print):
+    sys.stdin.read()
+"""
+
+AT_ONCE = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}
+"""W&B's client sends rows every so many seconds, 15 where nothing is said."""
 
 
-@pytest.fixture
-def _has_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
+def follow(sweep: Sweep, **settings: str) -> Command:
+    """Start a process that has the folder followed as a driver has, and is over when its stdin is."""
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, sweep.folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(settings or {"WANDB_API_KEY": KEY}), **AT_ONCE, MARK: mark},
+    )
+    return Command(process, mark)
 
 
-def test_with_a_key_in_netrc_it_is_online_and_the_key_stands_in_no_file_of_the_sweep(finished, tmp_path, monkeypatch):
+def end(*drivers: Command) -> list[list[str]]:
+    """Let all of them come to their end, which takes no longer than a follower may; what each has said."""
+    began = time.monotonic()
+    for driver in drivers:
+        assert driver.process.stdin
+        driver.process.stdin.close()
+        driver.process.stdin = None
+    said = []
+    for driver in drivers:
+        code, out, err = driver.finish()
+        assert (code, err) == (0, "")
+        said.append(out.splitlines())
+    assert time.monotonic() - began < END_SECONDS + KILL_SECONDS
+    return said
+
+
+def test_with_a_key_in_netrc_it_is_online_and_the_key_stands_in_no_file_of_the_sweep(finished, tmp_path):
     netrc = tmp_path / "netrc"
-    monkeypatch.setenv("NETRC", str(netrc))
     with serving() as server:
         netrc.write_text(f"machine {server.address.removeprefix('http://')}\nlogin user\npassword {KEY}\n")
         netrc.chmod(0o600)
@@ -305,8 +331,9 @@ def test_with_a_key_in_netrc_it_is_online_and_the_key_stands_in_no_file_of_the_s
         paths = SweepPaths(sweep.folder)
         mattered = [{"budget": 1536, "trials": 5, "parameters": {"learning_rate": 0.9, "num_envs": 0.1}}]
         paths.result.write_text(json.dumps({**finished.result, "importances": mattered}))
-        with followed(sweep) as said:
-            wait_until_up(server, {*sweep.trials(), *retrained(sweep)})
+        driver = follow(sweep, NETRC=str(netrc))
+        wait_until_up(server, {*sweep.trials(), *retrained(sweep)})
+        (said,) = end(driver)
     (sweeps_own,) = (run_id for run_id in server.runs if run_id.endswith("-sweep"))
     assert said == [f"W&B: {server.address}/me/go1-tests/runs/{sweeps_own}"]
     has_all(server, sweep)
@@ -353,21 +380,16 @@ def test_a_server_that_hangs_neither_slows_nor_ends_a_trial(tmp_path):
     assert holding(KEY, sweep) == [] and KEY not in out
 
 
-@pytest.mark.usefixtures("_has_key")
 def test_where_nobody_listens_all_stays_in_the_folder(finished, tmp_path):
     sweep = untold(finished, tmp_path, mode="online", base_url="http://127.0.0.1:9")
-    with followed(sweep) as said:
-        pass
-    assert len(said) == 1
-    assert (
-        f"to upload them afterwards: WANDB_BASE_URL=http://127.0.0.1:9 wandb sync {sweep.folder / 'wandb'}" in said[0]
-    )
+    ((said,),) = end(follow(sweep))
+    assert f"to upload them afterwards: WANDB_BASE_URL=http://127.0.0.1:9 wandb sync {sweep.folder / 'wandb'}" in said
     assert_whole(sweep)
 
 
 FAILURES: dict[str, Callable[[str, dict[str, Any]], int | str | None]] = {
     "nobody listens": lambda operation, given: None,
-    "HTTP 500": lambda operation, given: 500 if operation in ("RunResumeStatus", "UpsertBucket") else None,
+    "HTTP 500": lambda operation, given: 500 if operation == "RunResumeStatus" else None,
     "no run": lambda operation, given: "no more runs" if operation == "UpsertBucket" else None,
     "no policy": lambda operation, given: "no more room" if _is_policy(operation, given) else None,
 }
@@ -377,59 +399,72 @@ def _is_policy(operation: str, given: dict[str, Any]) -> bool:
     return operation == "CreateArtifact" and given["input"]["artifactTypeName"] == "policy"
 
 
-@pytest.mark.parametrize("failure", FAILURES)
-@pytest.mark.usefixtures("_has_key")
-def test_what_a_server_does_not_take_at_the_end_is_in_the_folder_until_the_command_uploads_it(
-    finished, tmp_path, failure
-):
-    with serving() as server:
-        sweep = untold(finished, tmp_path, base_url=server.address)
-        paths = SweepPaths(sweep.folder)
-        with followed(sweep) as said:
+@dataclass
+class Failed:
+    sweep: Sweep
+    server: Server
+    said: list[str]
+
+
+@pytest.fixture(scope="module")
+def failed(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Failed]]:
+    """Sweeps whose servers failed when all but their results was told; side by side, as they wait most of the time."""
+    with contextlib.ExitStack() as stack:
+        servers = {failure: stack.enter_context(serving()) for failure in FAILURES}
+        sweeps = {
+            failure: untold(finished, tmp_path_factory.mktemp("failed"), base_url=server.address)
+            for failure, server in servers.items()
+        }
+        drivers = [follow(sweep) for sweep in sweeps.values()]
+        for failure, server in servers.items():
             wait_until_up(server, {finished.winner})
             server.failing = FAILURES[failure]
-            if failure == "nobody listens":
-                server.stop()
-        address, offline = said
-        assert address.startswith(f"W&B: {server.address}")
-        assert f"; its runs stay in {paths.wandb} from here on; to upload them afterwards: " in offline
-
-        kept, best = runs(paths.wandb, "offline-"), paths.best
-        assert set(kept) == {"sweep", finished.winner}
-        assert kept["sweep"].summary["verdict"] == finished.result["verdict"]["sentence"]
-        for key in ("trials", "exam", "Learning curves"):
-            assert kept["sweep"].media(key)
-        for whose, film in (("winner", best.video), ("baseline", best.baseline_video)):
-            assert [file.read_bytes() for file in kept["sweep"].media(f"video of the {whose}")] == [film.read_bytes()]
-        assert [each.name for each in kept[finished.winner].artifacts] == ["sweep-policy"]
-
-        server.failing = lambda operation, given: None
-        if failure == "nobody listens":
-            server.start()
-        upload(offline, tmp_path)
-        has_all(server, sweep)
+        servers["nobody listens"].stop()
+        said = dict(zip(FAILURES, end(*drivers), strict=True))
+        yield {failure: Failed(sweeps[failure], servers[failure], said[failure]) for failure in FAILURES}
 
 
-@pytest.mark.usefixtures("_has_key")
+@pytest.mark.parametrize("failure", FAILURES)
+def test_what_a_server_does_not_take_at_the_end_is_in_the_folder_until_the_command_uploads_it(
+    finished, failed, failure, tmp_path
+):
+    sweep, server, (address, offline) = failed[failure].sweep, failed[failure].server, failed[failure].said
+    paths = SweepPaths(sweep.folder)
+    assert address.startswith(f"W&B: {server.address}")
+    assert f"; its runs stay in {paths.wandb} from here on; to upload them afterwards: " in offline
+
+    kept, best = runs(paths.wandb, "offline-"), paths.best
+    assert set(kept) == {"sweep", finished.winner}
+    assert kept["sweep"].summary["verdict"] == finished.result["verdict"]["sentence"]
+    for key in ("trials", "exam", "Learning curves"):
+        assert kept["sweep"].media(key)
+    for whose, film in (("winner", best.video), ("baseline", best.baseline_video)):
+        assert [file.read_bytes() for file in kept["sweep"].media(f"video of the {whose}")] == [film.read_bytes()]
+    assert [each.name for each in kept[finished.winner].artifacts] == ["sweep-policy"]
+
+    server.failing = lambda operation, given: None
+    if not server.is_listening:
+        server.start()
+    upload(offline, tmp_path)
+    has_all(server, sweep)
+
+
 def test_what_a_slow_server_has_no_time_for_at_the_end_is_in_the_folder_until_the_command_uploads_it(
     finished, tmp_path
 ):
     with serving() as server:
         server.delay = 0.5
         sweep = untold(finished, tmp_path, is_small=False, base_url=server.address)
-        paths = SweepPaths(sweep.folder)
-        with followed(sweep) as said:
-            pass
-        offline = said[-1]
-        assert len(said) == 2 and "the sweep is over, and there is more to upload than its end has time for" in offline
+        ((_, offline),) = end(follow(sweep))
+        assert "the sweep is over, and there is more to upload than its end has time for" in offline
         up = {run_id.partition("-")[2] for run_id in server.runs}
-        kept = runs(paths.wandb, "offline-")
+        kept = runs(SweepPaths(sweep.folder).wandb, "offline-")
         assert {"sweep"} < up and {"sweep", finished.winner} < set(kept)
         assert up | set(kept) == {"sweep", *sweep.trials(), *retrained(sweep)}
         server.delay = 0.0
         upload(offline, tmp_path)
         has_all(server, sweep)
-        assert all(run.lines == len(run.history) for name, run in server.runs.items()), "each line came once"
+        assert all(run.lines == len(run.history) for run in server.runs.values()), "each line came once"
 
 
 def unfinished(sweep: Sweep, trial: str) -> Callable[[], None]:
@@ -454,63 +489,33 @@ def unfinished(sweep: Sweep, trial: str) -> Callable[[], None]:
     return go_on
 
 
-@pytest.mark.usefixtures("_has_key")
-def test_what_a_server_that_falls_silent_has_not_taken_stays_in_the_folder(finished, tmp_path):
-    with serving() as server:
-        sweep = untold(finished, tmp_path, base_url=server.address)
-        go_on = unfinished(sweep, finished.winner)
-        with followed(sweep) as said:
-            fall_silent(server)
-            go_on()
-        address, offline = said
+def test_what_a_server_that_falls_silent_has_not_taken_is_in_the_folder_though_the_driver_is_killed(finished, tmp_path):
+    with serving() as server, serving() as another:
+        ended = untold(finished, tmp_path / "ended", base_url=server.address)
+        killed = untold(finished, tmp_path / "killed", base_url=another.address)
+        go_on, go_on_later = (unfinished(sweep, finished.winner) for sweep in (ended, killed))
+        driver, victim = follow(ended), follow(killed)
+        for each in (server, another):
+            wait_for(lambda each=each: any(run.history for run in list(each.runs.values())), 90, "an iteration")
+            each.is_silent = True
+        victim.process.kill()
+        go_on()
+        ((address, offline),) = end(driver)
         assert address.startswith(f"W&B: {server.address}")
-        assert f"wandb sync --include-online {sweep.folder / 'wandb'}" in offline
-        assert_whole(sweep)
+        assert f"wandb sync --include-online {ended.folder / 'wandb'}" in offline
+        assert_whole(ended)
         server.is_silent = False
         upload(offline, tmp_path)
-        has_all(server, sweep)
+        has_all(server, ended)
 
-
-def fall_silent(server: Server) -> None:
-    wait_for(lambda: any(run.history for run in list(server.runs.values())), 90, "an iteration at the server")
-    server.is_silent = True
-
-
-DRIVER = """
-import sys, time
-from pathlib import Path
-from go1_sweep import spec
-from go1_sweep.paths import SweepPaths
-from go1_sweep.tracking.follower import followed
-paths = SweepPaths(Path(sys.argv[1]))
-with followed(spec.load(paths.spec), paths, print):
-    time.sleep(1000)
-"""
-
-
-@pytest.mark.usefixtures("_has_key")
-def test_no_follower_waits_for_a_silent_server_when_its_driver_was_killed_and_the_next_one_tells_the_rest(
-    finished, tmp_path
-):
-    mark = uuid.uuid4().hex
-    with serving() as server:
-        sweep = untold(finished, tmp_path, base_url=server.address)
-        go_on = unfinished(sweep, finished.winner)
-        driver = subprocess.Popen([sys.executable, "-c", DRIVER, sweep.folder], env={**os.environ, MARK: mark})
-        fall_silent(server)
-        driver.kill()
-        driver.wait()
-        wait_for(lambda: not marked_processes(mark), END_SECONDS + KILL_SECONDS, "the end of all processes")
-        assert_whole(sweep, "interrupted")
-
-        server.is_silent = False
-        go_on()
-        with followed(sweep) as said:
-            pass
-        (left,) = said
+        victim.finish()  # no process is left
+        assert_whole(killed, "interrupted")
+        another.is_silent = False
+        go_on_later()
+        ((left,),) = end(follow(killed))
         assert left.startswith("W&B: what began offline goes on offline; to upload it afterwards: WANDB_BASE_URL=")
         upload(left, tmp_path)
-        has_all(server, sweep)
+        has_all(another, killed)
 
 
 def test_a_sweep_that_is_killed_interrupted_and_resumed_logs_each_iteration_once_and_leaves_no_process(tmp_path):
@@ -560,19 +565,18 @@ def test_a_follower_that_is_killed_disturbs_nothing_and_the_next_one_tells_what_
     with serving() as server:
         sweep = untold(finished, tmp_path, is_small=False, mode="offline", base_url=server.address)
         paths, go_on = SweepPaths(sweep.folder), unfinished(sweep, finished.winner)
-        with followed(sweep) as said:
-            wait_for(lambda: set(folders(paths)) == {"sweep", finished.winner}, 90, "all but what is open")
-            (process,) = (each for each in psutil.Process().children() if "wandb_follower" in " ".join(each.cmdline()))
-            process.kill()
-        offline, ended = said
+        driver = follow(sweep)
+        wait_for(lambda: set(folders(paths)) == {"sweep", finished.winner}, 90, "all but what is open")
+        (process,) = (each for each in driver.descendants() if "wandb_follower" in " ".join(each.cmdline()))
+        process.kill()
+        ((offline, ended),) = end(driver)
         assert ended == f"W&B: its follower ended with an error; see {paths.wandb_log}"
         upload(offline, tmp_path)
         up = {run_id.partition("-")[2] for run_id in server.runs}
         assert up == {*sweep.trials(), *retrained(sweep)} - {finished.winner}, "all that was closed"
 
         go_on()
-        with followed(sweep):
-            pass
+        end(follow(sweep))
         upload(offline, tmp_path)
         has_all(server, sweep)
 
