@@ -286,6 +286,12 @@ def is_small(name: str) -> bool:
     return not is_checkpoint(name) and Path(name).suffix != ".npz"
 
 
+def is_live(name: str) -> bool:
+    """Whether a file of a trial is looked at while that runs."""
+    trial = TrialPaths(Path())
+    return Path(name).name in (trial.logs.name, trial.progress.name, trial.config.name, trial.manifest.name)
+
+
 def fetched(folder: Path) -> Path:
     """The folder, with what the store has of the sweep now; where that is nothing, nothing is left here.
 
@@ -319,14 +325,19 @@ def bring(paths: SweepPaths, trial: str) -> None:
         copy.fetch(lambda name: name.startswith(f"{where}/") and (is_checkpoint(name) or is_small(name)))
 
 
-def refresh(folder: Path) -> None:
+def refresh(folder: Path, *, only_live: bool = False) -> None:
     """Bring what workers have written into a sweep's folder, but for checkpoints, where that is a copy.
+
+    Args:
+        folder: of the sweep.
+        only_live: leave out what nobody looks at while a trial runs: its log is megabytes.
 
     Raises:
         OSError: the store refuses.
     """
     if copy := copy_at(folder):
-        copy.fetch(lambda name: is_small(name) and not is_of_driver(name))
+        is_wanted = is_live if only_live else is_small
+        copy.fetch(lambda name: is_wanted(name) and not is_of_driver(name))
 
 
 def publish(folder: Path) -> None:
@@ -389,7 +400,7 @@ def _keep(copy: Copy, is_over: threading.Event, say: Callable[[str], None]) -> N
         began = time.monotonic()
         try:
             publish(copy.folder)
-            refresh(copy.folder)
+            refresh(copy.folder, only_live=True)
             if is_lost:
                 say("The store takes and gives again")
             is_lost = False
