@@ -47,6 +47,11 @@ class TrialPaths:
         return self.folder / ".lock"
 
     @property
+    def turn(self) -> Path:
+        """The number of the actor that has the trial of a sweep; see ``turn``."""
+        return self.folder / ".turn"
+
+    @property
     def worker_log(self) -> Path:
         """All output of the simulator worker, rsl_rl's and the simulator's own included."""
         return self.folder / "worker.log"

@@ -144,6 +144,7 @@ class Train:
         keep_checkpoints: so many of the newest are kept, and the best by ``mode`` of its score; 0: all.
         deterministic: slower, and without choices that may fall out otherwise the next time.
         viewer: that shows the training: ``window``, ``browser``, or none.
+        turn: see ``go1_sweep.turn``; 0: nobody else may have the folder.
     """
 
     trial: str
@@ -161,6 +162,7 @@ class Train:
     mode: str = "max"
     deterministic: bool = False
     viewer: str = ""
+    turn: int = 0
 
 
 @dataclass(frozen=True)

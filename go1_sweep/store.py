@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from go1_sweep import lock, protocol
+from go1_sweep import lock, protocol, turn
 from go1_sweep.errors import BadInput
 from go1_sweep.paths import SweepPaths, TrialPaths, copy_of, is_checkpoint, is_of_driver, replacing, uri_of
 from go1_sweep.patience import POLL_SECONDS
+from go1_sweep.turn import TurnIsOver
 
 SCHEMES = ("s3", "gs")
 BEAT_SECONDS = lock.ALIVE_SECONDS / 8
@@ -440,14 +441,16 @@ def on_node(uri: str, base: str = "") -> Path:
 class Part:
     """What an actor writes of a sweep's folder: on its own node first, and from there, all the time, into the store."""
 
-    def __init__(self, uri: str, under: Path) -> None:
+    def __init__(self, uri: str, under: Path, number: int) -> None:
         """Reach nothing yet.
 
         Args:
             uri: of the sweep's folder.
-            under: the part of it that nobody else writes, but for the driver.
+            under: of a trial, the part of it that nobody else writes, but for the driver.
+            number: of our turn; see ``turn``.
         """
         self.folder = on_node(uri) / under
+        self._turn, self._turns = number, TrialPaths(under).turn.as_posix()
         self._copy = Copy(Store(uri), on_node(uri), under.as_posix())
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="store", daemon=True)
@@ -457,9 +460,13 @@ class Part:
 
         Raises:
             OSError: the store refuses.
+            TurnIsOver: another actor has the trial.
         """
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
+        if self._has_passed():
+            raise TurnIsOver
+        self._copy.store.write(self._turns, f"{self._turn}\n".encode())
         self._copy.fetch(_is_of_worker)
         self._thread.start()
 
@@ -474,13 +481,25 @@ class Part:
             return
         if self._thread.is_alive():
             self._thread.join()
-        self._copy.publish(_is_of_worker)
+        self._publish()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _keep(self) -> None:
         while not self._is_over.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):  # with the next beat; the driver, which is refused as well, says so
-                self._copy.publish(_is_of_worker)
+                self._publish()
+
+    def _publish(self) -> None:
+        """Upload what is new, unless another actor has the trial."""
+        if not self._has_passed():
+            self._copy.publish(_is_of_worker)
+
+    def _has_passed(self) -> bool:
+        """Whether a later turn was taken."""
+        try:
+            return turn.number(self._copy.store.read(self._turns)) > self._turn
+        except FileNotFoundError:
+            return False
 
 
 class Visit:

@@ -24,6 +24,7 @@ SHARED = (
     "strict_json.py",
     "exam.py",
     "columns.py",
+    "turn.py",
 )
 
 

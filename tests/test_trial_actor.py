@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import iterations
+from conftest import iterations, wait_for
 
 from go1_sweep import checkpoint, protocol, store
 from go1_sweep.paths import TrialPaths
@@ -250,3 +250,34 @@ def test_a_trial_goes_on_on_another_node_from_what_the_store_has(s3, uri, actor,
     steps(second)
     Copy(Store(uri), tmp_path / "seen").fetch(lambda name: True)
     assert iterations(tmp_path / "seen" / "trials" / "a") == list(range(1, 9))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Of all files but for the simulator's output, and TensorBoard's, which are each worker's own."""
+    files = [each for each in folder.iterdir() if each.suffix != ".log" and "tfevents" not in each.name]
+    return {each.name: each.read_bytes() for each in files}
+
+
+def test_an_actor_whose_trial_another_one_has_taken_over_leaves_its_folder_alone(actor, paths):
+    cut_off, late = actor(save_interval=1, turn=1), actor(save_interval=1, turn=1)
+    steps(cut_off, until=3)
+    steps(actor(save_interval=1, turn=2), until=5)
+    wait_for(lambda: published(paths)[-1] == 5, 30, "what is published beside the training")
+    before = content(paths.folder)
+    for each in (cut_off, late):  # their host is there again, and hears
+        steps(each, until=6)
+    assert content(paths.folder) == before
+    assert [each.progress.iterations for each in checkpoint.intact(paths, pytest.fail)] == published(paths)
+
+
+def test_an_actor_that_was_cut_off_uploads_nothing_once_another_one_has_its_trial(
+    s3, uri, actor, tmp_path, monkeypatch
+):
+    cut_off = actor(store=uri, save_interval=1, turn=1)
+    steps(cut_off, until=3)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "another node"))
+    steps(actor(store=uri, save_interval=1, turn=2))
+    stood = Store(uri).names()
+    cut_off.step()
+    cut_off.cleanup()
+    assert Store(uri).names() == stood

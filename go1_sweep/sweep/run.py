@@ -14,7 +14,7 @@ from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from sqlalchemy.exc import SQLAlchemyError
 
-from go1_sweep import interrupts, lock, protocol, store
+from go1_sweep import interrupts, lock, protocol, store, turn
 from go1_sweep.columns import column
 from go1_sweep.errors import Interrupted, NoTrialSucceeded, UserError, one_line
 from go1_sweep.finalists import Retrained, candidates_of, retrained
@@ -280,4 +280,5 @@ def _request(spec: Spec, paths: SweepPaths, record: TrialRecord) -> protocol.Tra
         window=stopping.window,
         keep_checkpoints=spec.resources.keep_checkpoints or 0,
         mode=stopping.mode,
+        turn=turn.last(paths.trial(record.trial)) + 1,
     )

@@ -73,7 +73,7 @@ class TrialActor(tune.Trainable):
         self._train = protocol.Train(**new_config["train"])
         self._leave_part()
         if uri := new_config["store"]:
-            self._part = Part(uri, TRIALS / self._train.trial)
+            self._part = Part(uri, TRIALS / self._train.trial, self._train.turn)
             self._train = dataclasses.replace(self._train, folder=str(self._part.folder))
         self._last: dict[str, Any] | None = None
         """The trial's end, which is told when its files are uploaded."""

@@ -139,7 +139,8 @@ class TuneEvents(_Live, Callback):
         self._trouble.caught(lambda: self._trials.started(_trial_id(trial)), otherwise=None)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The trial's actor died, and another one is to take the trial."""
+        """The trial's actor died, or cannot be reached, and another one is to take the trial."""
+        trial.config["train"]["turn"] += 1
         self._trouble.caught(lambda: self._trials.lost(_trial_id(trial)), otherwise=None)
 
 

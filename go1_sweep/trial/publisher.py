@@ -11,17 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from go1_sweep import checkpoint
+from go1_sweep import checkpoint, turn
 from go1_sweep.errors import one_line
 from go1_sweep.paths import TrialPaths
 from go1_sweep.patience import is_full, patiently
 from go1_sweep.protocol import Progress
+from go1_sweep.turn import TurnIsOver
 
 
 class Publisher:
     """One checkpoint at a time, in their order. What cannot be written is told the training, in its own thread."""
 
-    def __init__(self, paths: TrialPaths, keep: int, mode: str, pause: Callable[[], None]) -> None:
+    def __init__(self, paths: TrialPaths, keep: int, mode: str, pause: Callable[[], None], turn: int = 0) -> None:
         """Begin.
 
         Args:
@@ -29,8 +30,9 @@ class Publisher:
             keep: see ``checkpoint.publish``.
             mode: likewise.
             pause: see ``patiently``; called by whoever calls a method of this, so that it may speak for the training.
+            turn: see ``turn.take``.
         """
-        self._paths, self._keep, self._mode, self._pause = paths, keep, mode, pause
+        self._paths, self._keep, self._mode, self._pause, self._turn = paths, keep, mode, pause, turn
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
         self._write: Callable[[], object] = lambda: None
         self._last: Future[object] | None = None
@@ -44,11 +46,15 @@ class Publisher:
 
         Raises:
             OSError: the one before could not be written.
+            TurnIsOver: it was not to be.
         """
+
+        def write(path: Path) -> None:
+            path.write_bytes(content)
+            turn.take(self._paths, self._turn)
+
         self.finish()
-        self._write = partial(
-            checkpoint.publish, self._paths, progress, partial(_write, content), keep=self._keep, mode=self._mode
-        )
+        self._write = partial(checkpoint.publish, self._paths, progress, write, keep=self._keep, mode=self._mode)
         self._last = self._thread.submit(patiently, self._write, _give_up)
 
     def look(self) -> None:
@@ -80,13 +86,9 @@ class Publisher:
         try:
             if self._last is not None and self._last.exception() is not None:
                 self._write()
-        except OSError as error:
+        except (OSError, TurnIsOver) as error:
             print(f"[go1_sweep] warning: the last checkpoint was not published: {one_line(error)}", flush=True)
         self._last = None
-
-
-def _write(content: memoryview, path: Path) -> None:
-    path.write_bytes(content)
 
 
 def _give_up() -> NoReturn:

@@ -16,7 +16,7 @@ import torch
 import yaml
 from rsl_rl.runners import OnPolicyRunner
 
-from go1_sweep import checkpoint, protocol
+from go1_sweep import checkpoint, protocol, turn
 from go1_sweep.errors import did_you_mean, one_line
 from go1_sweep.paths import TrialPaths, drop_leftovers, write_atomically
 from go1_sweep.patience import POLL_SECONDS, patiently
@@ -30,6 +30,7 @@ from go1_sweep.trial.progress import ScalarWriter, TrialLog
 from go1_sweep.trial.publisher import Publisher
 from go1_sweep.trial.resume import infos, read_start, resume
 from go1_sweep.trial.runner import Runner, runner_of
+from go1_sweep.turn import TurnIsOver
 
 ENDLESS = 1_000_000_000
 """Iterations asked of ``runner.learn`` where the budget is not counted in them; the hook ends it."""
@@ -73,7 +74,7 @@ class _Training:
         self._device = device
         self._link = link
         self._paths = TrialPaths(Path(request.folder))
-        self._publisher = Publisher(self._paths, request.keep_checkpoints, request.mode, self._pause)
+        self._publisher = Publisher(self._paths, request.keep_checkpoints, request.mode, self._pause, request.turn)
         self._rungs = sorted(request.checkpoints_at)
         self._begin = protocol.Progress()
         self._log: TrialLog | None = None
@@ -98,7 +99,7 @@ class _Training:
                 self._learn()
         except _Over as over:
             return over
-        except PolicyError as error:
+        except (PolicyError, TurnIsOver) as error:
             return _Over("refused", str(error))
         except Exception as error:  # whatever a simulator may raise ends this trial, not the sweep
             traceback.print_exc()
@@ -139,6 +140,7 @@ class _Training:
             self._begin = start.progress
             if self._begin.used(request.budget_unit) >= request.budget_max:
                 raise self._completed()
+        self._take_turn()
         drop_leftovers(self._paths.folder)
         torch_settings.configure(deterministic=request.deterministic)
         config = simulator.load_config(simulator.resolve(request.task))
@@ -150,6 +152,7 @@ class _Training:
             self._write_config(resolved)
         self._env = simulator.make_env(config, request.seed, self._device)
         self._runner = runner_of(simulator.make_runner(self._env, config, self._paths.folder))
+        self._take_turn()  # that took long
         if start:
             resume(simulator, self._runner, config.task_id, start)
             self._write_config(resolved)  # only now: a checkpoint that is refused leaves its run as it was
@@ -158,6 +161,9 @@ class _Training:
         cut = self._runner.cut_iterations
         self._log = TrialLog(self._paths, request.metric, request.window, self._begin, cut, self._pause)
         self._divergence = Divergence(self._log.kept)
+
+    def _take_turn(self) -> None:
+        patiently(lambda: turn.take(self._paths, self._request.turn), self._pause)
 
     def _resolved(self, config: TaskConfig) -> dict[str, Any]:
         resolved = {
@@ -185,6 +191,7 @@ class _Training:
             stop = self._told_to_stop(must_wait=self.progress.iterations > begin)
             if stop and not stop.save:
                 raise _stopped()
+            self._take_turn()
             log()
             self._after_iteration(runner, writer.take(), is_last=stop is not None)
 
