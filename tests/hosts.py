@@ -1,6 +1,7 @@
 """Hosts of a cluster on this machine: network namespaces on a bridge, each with processes, mounts and a name.
 
-Needs root. What is private to a host: its address, its process numbers, its /tmp/ray and its home.
+Needs root. What is private to a host: its address, its process numbers, its home, and in /tmp what Ray and our actors
+keep there. Ray is started again where it ends, as files of `cluster/` do.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ import psutil
 from conftest import MARK, Command, alive, wait_for
 
 PORT = 6379
-NET = "10.77.0"
 ENTER = """
 hostname {name}
 mount --make-rprivate /
-mkdir -p /tmp/ray
-mount --bind {private}/ray /tmp/ray
+for each in ray go1_sweep-0; do
+  mkdir -p {private}/$each /tmp/$each
+  mount --bind {private}/$each /tmp/$each
+done
 {hidden}
-exec {ray} start {arguments} --node-ip-address={address} --disable-usage-stats --block
+while true; do
+  {ray} start {arguments} --node-ip-address={address} --disable-usage-stats --block
+  sleep 1
+done
 """
 
 
@@ -57,6 +62,14 @@ class Host:
         subprocess.run(["pkill", "-KILL", "-P", str(self.process.pid)], check=True)
         self.process.wait()
 
+    def cut_off(self) -> None:
+        """Pull its cable."""
+        _ip("link", "set", self.name, "down")
+
+    def let_back(self) -> None:
+        """Put it in again."""
+        _ip("link", "set", self.name, "up")
+
 
 @dataclass
 class Hosts:
@@ -66,20 +79,25 @@ class Hosts:
     has_dashboard: bool = False
     token: str = field(default_factory=lambda: secrets.token_hex(32))
     bridge: str = field(default_factory=lambda: f"g{secrets.token_hex(3)}")
+    net: str = field(default_factory=lambda: f"10.77.{secrets.randbelow(256)}")
     all: list[Host] = field(default_factory=list)
+
+    @property
+    def outside(self) -> str:
+        """This machine's address, as they see it."""
+        return f"{self.net}.1"
 
     def add(self, cpus: int, *, hides: Path | None = None) -> Host:
         """Another host, with an empty folder in the place of one that it does not share."""
         number = len(self.all) + 1
-        name, address = f"{self.bridge}h{number}", f"{NET}.{number + 1}"
+        name, address = f"{self.bridge}h{number}", f"{self.net}.{number + 1}"
         _ip("netns", "add", name)
         _ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
         _ip("link", "set", name, "master", self.bridge, "up")
         for change in (f"addr add {address}/24 dev eth0", "link set eth0 up", "link set lo up"):
             _ip("-n", name, *change.split())
         private = self.folder / name
-        (private / "ray").mkdir(parents=True)
-        (private / "empty").mkdir()
+        (private / "empty").mkdir(parents=True)
         joins = f"--head --port={PORT} --include-dashboard={str(self.has_dashboard).lower()} --dashboard-host=0.0.0.0"
         if self.all:
             joins = f"--address={self.all[0].address}:{PORT}"
@@ -151,7 +169,7 @@ def hosts(folder: Path, *cpus: int, has_dashboard: bool = False) -> Iterator[Hos
     found = Hosts(folder, has_dashboard)
     _ip("link", "add", found.bridge, "type", "bridge")
     try:
-        _ip("addr", "add", f"{NET}.1/24", "dev", found.bridge)
+        _ip("addr", "add", f"{found.outside}/24", "dev", found.bridge)
         _ip("link", "set", found.bridge, "up")
         for each in cpus:
             found.add(each)

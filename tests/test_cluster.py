@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
-from conftest import Sweep, iterations, start, wait_for, write_sweep
+import yaml
+from conftest import Sweep, by_trial, iterations, start, wait_for, write_sweep
 from hosts import hosts, why_not
+from s3_server import BUCKET, serving
 from test_report import Page
 
 from go1_sweep import timeline
-from go1_sweep.paths import SweepPaths
+from go1_sweep.paths import SweepPaths, TrialPaths
 from go1_sweep.report.page import write
+from go1_sweep.store import Copy, Store
 
+TRIALS = 18
 needs_hosts = pytest.mark.skipif(bool(problem := why_not()), reason=problem)
 FINAL = {"finalists": 1, "envs": 12, "seeds": 1, "exam_seconds": 1, "video": False}
 
@@ -28,14 +33,14 @@ def a_sweep(folder: Path, trials: int, **fixed: object) -> Sweep:
     )
 
 
-def used(paths: SweepPaths) -> set[str]:
-    """The hosts that had trials to the end."""
-    return {stint.slot.split()[0] for stint in timeline.read(paths.timeline)}
+def used(paths: SweepPaths, after: float = 0.0) -> set[str]:
+    """The hosts that got trials after a time, and had them to the end."""
+    return {stint.slot.split()[0] for stint in timeline.read(paths.timeline) if stint.began > after}
 
 
 @needs_hosts
-def test_a_sweep_uses_all_hosts_one_that_joins_and_survives_one_that_dies(tmp_path):
-    sweep = a_sweep(tmp_path, 12, **{"env.step_seconds": 0.02})
+def test_hosts_join_die_and_are_cut_off_and_nothing_is_lost(tmp_path):
+    sweep = a_sweep(tmp_path, TRIALS, **{"env.step_seconds": 0.02})
     paths = SweepPaths(sweep.folder)
     with hosts(tmp_path / "hosts", 0, 1, 1, has_dashboard=True) as cluster:
         head, dying, steady = cluster.all
@@ -44,16 +49,84 @@ def test_a_sweep_uses_all_hosts_one_that_joins_and_survives_one_that_dies(tmp_pa
         late = cluster.add(1)
         dying.cut_power()
         wait_for(lambda: late.name in used(paths), 120, "a trial on the host that came late")
+        steady.cut_off()
+        cut = time.time()
+        wait_for(lambda: time.time() > cut + 30, 60, "half a minute")
+        steady.let_back()
+        wait_for(lambda: steady.name in used(paths, after=cut + 30), 120, "a trial on the host that was cut off")
         code, out, err = command.finish()
     assert code == 0, err
     rows = sweep.trials()
-    assert len(rows) == 12 and {row["state"] for row in rows.values()} <= {"completed", "early_stopped"}
-    assert "its actor died (killed, or its host went down): it goes on in another one" in out
+    assert len(rows) == TRIALS and {row["state"] for row in rows.values()} <= {"completed", "early_stopped"}
+    assert out.count("its actor died (killed, or its host went down): it goes on in another one") >= 2
     for trial, row in rows.items():
         assert sweep.iterations(trial) == list(range(1, int(row["iterations"]) + 1))
     assert head.name not in used(paths)
     assert f"Ray's dashboard: {cluster.dashboard}, on its head" in out
     assert json.loads(paths.result.read_text())["phase"] == "finished"
+
+
+@needs_hosts
+def test_two_sweeps_share_a_cluster_and_a_store_and_go_on_where_a_host_died(tmp_path, monkeypatch):
+    """Without a folder that hosts share, and each fiftieth request is refused."""
+    with hosts(tmp_path / "hosts") as cluster, serving(cluster.outside) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        for cpus in (0, 2, 2):
+            cluster.add(cpus)
+        uris = {name: f"s3://{BUCKET}/{name}" for name in ("one", "two")}
+        sweep = a_sweep(tmp_path, 2, **{"env.step_seconds": 0.08, "agent.save_interval": 5})
+        commands = [
+            cluster.start(
+                "run", str(sweep.file), "--name", name, "--storage", f"s3://{BUCKET}", "--set", f"search.seed={seed}"
+            )
+            for seed, name in enumerate(uris)
+        ]
+        server.refuses = 50
+
+        def have_checkpoints() -> bool:
+            stored = [name for uri in uris.values() for name in Store(uri).names("trials")]
+            return sum(name.endswith(TrialPaths(Path()).manifest.name) for name in stored) == 4
+
+        wait_for(have_checkpoints, 180, "a checkpoint of each trial in the store")
+        cluster.all[-1].cut_power()
+        ended = [command.finish() for command in commands]
+        assert [code for code, _, _ in ended] == [0, 0], ended
+        sweeps = {name: SweepPaths(tmp_path / "seen" / name) for name in uris}
+        for name, paths in sweeps.items():
+            Copy(Store(uris[name]), paths.folder).fetch(lambda _: True)
+    assert server.refused
+    went_on = []
+    for paths in sweeps.values():
+        assert {row["state"] for row in by_trial(paths).values()} == {"completed"}
+        for trial in ("0000", "0001"):
+            assert iterations(paths.trial(trial).folder) == list(range(1, 41))
+            trained = yaml.safe_load(paths.trial(trial).config.read_text())
+            went_on += [trained["checkpoint"]] if trained["turn"] == 2 else []
+        assert json.loads(paths.result.read_text())["phase"] == "finished" and paths.best.onnx.exists()
+    assert went_on and all(went_on), "from what the store had"
+    seeds = [trained.config.read_text() for paths in sweeps.values() for trained in [paths.trial("0000")]]
+    assert seeds[0] != seeds[1], "each has its own"
+
+
+@needs_hosts
+def test_two_hosts_train_in_mjlab_each_with_kernels_of_its_own(tmp_path):
+    pytest.importorskip("mjlab")
+    sweep = write_sweep(
+        tmp_path,
+        simulator="mjlab",
+        search={"trials": 2, "parameters": {"entropy_coef": {"log_uniform": [1e-4, 1e-2]}}, "fixed": {"num_envs": 12}},
+        budget={"unit": "iterations", "max": 2},
+        final=FINAL,
+    )
+    paths = SweepPaths(sweep.folder)
+    with hosts(tmp_path / "hosts", 1, 1) as cluster:
+        code, _, err = cluster.start("run", str(sweep.file)).finish(500)
+        kernels = [list((cluster.folder / host.name / ".cache" / "warp").rglob("*.o")) for host in cluster.all]
+    assert code == 0, err
+    assert used(paths) == {host.name for host in cluster.all} and all(kernels)
+    assert [(row["state"], row["iterations"]) for row in sweep.trials().values()] == [("completed", "2")] * 2
+    assert json.loads(paths.result.read_text())["winner"]["exam"] and paths.best.onnx.exists()
 
 
 @needs_hosts
