@@ -99,11 +99,12 @@ class ResourcesSpec(_Section):
 
     Of each trial so many of the newest checkpoints are kept, and the best (``null``: all). Compiled kernels are in
     ``kernel_cache``, which hosts may share (``null``: where the simulator has them). ``price``: of a GPU hour, in any
-    currency.
+    currency. Trials go to nodes with an ``accelerator`` alone, as Ray names it (``null``: to all).
     """
 
     gpus: Gpus = "auto"
     cpus: Annotated[Whole, Field(ge=1)] = 1
+    accelerator: Word | None = None
     concurrent: Annotated[Whole, Field(ge=1)] | None = None
     reuse_workers: Flag = True
     stall_timeout: Annotated[Number, Field(gt=0)] = 900

@@ -87,8 +87,14 @@ class Hosts:
         """This machine's address, as they see it."""
         return f"{self.net}.1"
 
-    def add(self, cpus: int, *, hides: Path | None = None) -> Host:
-        """Another host, with an empty folder in the place of one that it does not share."""
+    def add(self, cpus: int, *, hides: Path | None = None, has: str = "") -> Host:
+        """Another host.
+
+        Args:
+            cpus: for Ray.
+            hides: a folder that it does not share: it has an empty one there.
+            has: the name of another of Ray's resources.
+        """
         number = len(self.all) + 1
         name, address = f"{self.bridge}h{number}", f"{self.net}.{number + 1}"
         _ip("netns", "add", name)
@@ -101,6 +107,8 @@ class Hosts:
         joins = f"--head --port={PORT} --include-dashboard={str(self.has_dashboard).lower()} --dashboard-host=0.0.0.0"
         if self.all:
             joins = f"--address={self.all[0].address}:{PORT}"
+        if has:
+            joins += f""" --resources='{{"{has}": 1}}'"""
         script = ENTER.format(
             name=name,
             private=private,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -143,9 +146,11 @@ def test_a_host_that_does_not_see_the_storage_is_named_before_anything_starts(tm
 
 @needs_hosts
 def test_a_driver_that_is_killed_leaves_nothing_on_the_cluster_and_the_sweep_goes_on(tmp_path):
+    """Its trials are on the one kind of node that they want."""
     sweep = a_sweep(tmp_path, 3, **{"env.step_seconds": 0.02})
-    with hosts(tmp_path / "hosts", 0, 2) as cluster:
-        command = cluster.start("run", str(sweep.file))
+    with hosts(tmp_path / "hosts", 2) as cluster:
+        wanted = cluster.add(2, has="accelerator_type:H100")
+        command = cluster.start("run", str(sweep.file), "--set", "resources.accelerator=H100")
         wait_for(lambda: iterations(SweepPaths(sweep.folder).trial("0000").folder), 90, "an iteration")
         command.process.kill()
         command.finish()
@@ -153,7 +158,20 @@ def test_a_driver_that_is_killed_leaves_nothing_on_the_cluster_and_the_sweep_goe
         assert f"resume {sweep.folder} --address {head}:6379" in Page(write(sweep.folder).read_text()).text
         code, _, err = cluster.start("resume", str(sweep.folder)).finish()
     assert code == 0, err
+    assert used(SweepPaths(sweep.folder)) == {wanted.name}
     assert {row["state"] for row in sweep.trials().values()} <= {"completed", "early_stopped"}
+
+
+def test_a_driver_whose_clusters_head_is_gone_ends_with_a_sentence():
+    watches = "from go1_sweep.sweep import ray_watch; import sys, time; ray_watch.HEAD_SECONDS = 0.5\n"
+    watches += "with ray_watch.ending_with_head(sys.argv[1], 'resume'): time.sleep(60)"
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        driver = subprocess.Popen([sys.executable, "-c", watches, address], stderr=subprocess.PIPE, text=True)
+        head.settimeout(30)
+        head.accept()[0].close()
+    said = f"error: the cluster's head at {address} has not answered for 0.5 s; when there is a cluster again, resume\n"
+    assert (driver.communicate(timeout=30)[1], driver.returncode) == (said, 1)
 
 
 @needs_hosts

@@ -71,6 +71,7 @@ def test_every_default_is_resolved():
         "resources": {
             "gpus": "auto",
             "cpus": 1,
+            "accelerator": None,
             "concurrent": None,
             "reuse_workers": True,
             "stall_timeout": 900,

@@ -25,6 +25,7 @@ from go1_sweep.spec import Spec
 from go1_sweep.store import Store, on_node, refusal
 from go1_sweep.sweep import quiet_ray
 from go1_sweep.sweep.preflight import Preflight, check, with_simulator
+from go1_sweep.sweep.ray_watch import ending_with_head
 from go1_sweep.sweep.slots import Slots, slots_for
 
 ADDRESS = re.compile(r"[^\s:/]+:\d+")
@@ -44,7 +45,7 @@ LEAST_BYTES = 2**30
 
 
 @contextlib.contextmanager
-def joined(address: str) -> Iterator[str]:
+def joined(address: str, then: str) -> Iterator[str]:
     """The cluster, until the context is left; what it ran for us ends then, however we end.
 
     Gives HOST:PORT of its dashboard; empty where none runs.
@@ -52,6 +53,7 @@ def joined(address: str) -> Iterator[str]:
     Args:
         address: HOST:PORT of its head, or ``auto``: the one that runs on this machine. To a job of its own, the
             dashboard to which that was submitted.
+        then: the command for a user whose cluster has lost its head.
 
     Raises:
         BadInput: there is none, it does not take us, or that is no address.
@@ -67,7 +69,8 @@ def joined(address: str) -> Iterator[str]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise BadInput(f"--address: no Ray cluster takes us at {address}: {one_line(error)} ({TOKEN})") from None
     try:
-        yield context.dashboard_url or ""
+        with ending_with_head(context.address_info["gcs_address"], then):
+            yield context.dashboard_url or ""
     finally:
         ray.shutdown()
 
@@ -95,7 +98,7 @@ def checked(spec: Spec) -> tuple[Spec, Preflight]:
         BadInput: see ``preflight``; or no node has what a trial wants.
     """
     slots = slots_for(spec.resources)  # else it would wait for a node for ever
-    look = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=0)(_check)
+    look = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, resources=slots.place, max_retries=0)(_check)
     try:
         return ray.get(look.remote(spec), timeout=CHECK_SECONDS)
     except GetTimeoutError:
@@ -143,8 +146,7 @@ def check_nodes(folder: Path, slots: Slots) -> None:
     try:
         asked = {}
         for node in ray.nodes():
-            has = node["Resources"]
-            if node["Alive"] and has.get("CPU", 0) >= slots.cpus and has.get("GPU", 0) >= slots.gpus:
+            if node["Alive"] and slots.fits(node["Resources"]):
                 there: Any = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 look = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_look)
                 asked[node["NodeManagerHostname"], node["NodeManagerAddress"]] = look.remote(place, word)

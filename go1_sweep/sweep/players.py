@@ -68,7 +68,7 @@ class Players:
     def __init__(self, slots: Slots, worker: WorkerSpec, log: Path, folder: Path) -> None:
         """Start nothing yet; ``folder`` is that of the sweep, in which jobs name their files."""
         self._slots = slots
-        self._make: Any = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus)(PlayerActor)
+        self._make: Any = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, resources=slots.place)(PlayerActor)
         self._folder = folder
         self._arguments = worker, log, folder, uri_of(folder) or ""
         self._retries = worker.retries

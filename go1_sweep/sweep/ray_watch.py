@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -19,6 +20,10 @@ LOOK_SECONDS = 1.0
 """How often processes look after each other."""
 PATIENCE_SECONDS = 15.0
 """How long a driver whose Ray has died may take to notice."""
+
+
+HEAD_SECONDS = 45.0
+"""How long a cluster's head may be silent; after 60 Ray ends its driver."""
 
 
 def end_with_raylet() -> None:
@@ -36,6 +41,36 @@ def end_with_raylet() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def ending_with_head(address: str, then: str) -> Iterator[None]:
+    """End this process where the head of its cluster is gone, with a sentence; Ray would, a little later, with a trace.
+
+    Nothing more can be done in good order: each call to Ray waits for the head.
+
+    Args:
+        address: HOST:PORT of the head.
+        then: the command for the user.
+    """
+    host, _, port = address.rpartition(":")
+    is_over = threading.Event()
+
+    def watch() -> None:
+        answered = time.monotonic()
+        while not is_over.wait(LOOK_SECONDS):
+            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=LOOK_SECONDS):
+                answered = time.monotonic()
+            if time.monotonic() > answered + HEAD_SECONDS and not is_over.is_set():
+                lost = f"the cluster's head at {address} has not answered for {HEAD_SECONDS:g} s"
+                print(f"error: {lost}; when there is a cluster again, {then}", file=sys.stderr, flush=True)
+                os._exit(UserError.exit_code)
+
+    threading.Thread(target=watch, name="head", daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
 
 
 class Watch(threading.Thread):

@@ -27,7 +27,7 @@ from go1_sweep.sweep.cluster import check_nodes, checked, joined
 from go1_sweep.sweep.local_ray import local_ray
 from go1_sweep.sweep.mps import EACH_NODE_NEEDS_MPS, mps
 from go1_sweep.sweep.preflight import Preflight, asking, with_simulator
-from go1_sweep.sweep.slots import Slots, counting, slots_for, worker_for
+from go1_sweep.sweep.slots import Slots, counting, mixed_gpus, slots_for, worker_for
 from go1_sweep.sweep.trainable import TrialActor
 from go1_sweep.sweep.trials import Retrainings, Trainings, Trials
 from go1_sweep.sweep.tune_adapters import Trouble, TuneEvents, TuneScheduler, TuneSearcher
@@ -69,7 +69,8 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str |
                     return
             terminal.plan(Plan(spec, preflight.task_id, preflight.versions, slots.count, slots.gpus))
             paths, versions = SweepPaths(spec.folder), results.packages(preflight)
-            for warning in [*preflight.warnings, *warnings, *resume.other_versions(paths, versions)]:
+            warnings += [*mixed_gpus(spec, slots), *resume.other_versions(paths, versions)]
+            for warning in [*preflight.warnings, *warnings]:
                 terminal.warn(warning)
             if dry_run:
                 return
@@ -113,7 +114,7 @@ def _ray(
 ) -> Iterator[tuple[Spec, Preflight]]:
     """A Ray of our own, or the cluster at an address; with the simulator that is there, and what that says."""
     if address:
-        with joined(address) as dashboard:
+        with joined(address, f"go on: {resume_command(spec.folder, address)}") as dashboard:
             if dashboard:
                 terminal.note(f"Ray's dashboard: http://{dashboard}, on its head")
             if spec.resources.shares_gpus:
@@ -243,13 +244,13 @@ def _fit(spec: Spec, trainings: Trainings, slots: Slots, scratch: str) -> None:
         return _request(spec, trainings.paths, record)
 
     worker = worker_for(spec.simulator, spec.of_simulator(spec.simulator), spec.resources, slots)
-    trouble = Trouble()
+    trouble, now = Trouble(), counting(spec.resources, trainings.note)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2**16)  # the searcher says how many, and all start at once
     tune.Tuner(
-        tune.with_resources(TrialActor, {"cpu": slots.cpus, "gpu": slots.gpus}),
+        tune.with_resources(TrialActor, {"cpu": slots.cpus, "gpu": slots.gpus, **slots.place}),
         tune_config=tune.TuneConfig(
             num_samples=-1,  # until the searcher says that it has no more
-            search_alg=TuneSearcher(trainings, trouble, request, worker, counting(spec.resources)),
+            search_alg=TuneSearcher(trainings, trouble, request, worker, now),
             scheduler=TuneScheduler(trainings, trouble),
             reuse_actors=spec.resources.reuse_workers,
         ),
@@ -259,7 +260,7 @@ def _fit(spec: Spec, trainings: Trainings, slots: Slots, scratch: str) -> None:
             verbose=0,
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=spec.resources.retries),
-            callbacks=[TuneEvents(trainings, trouble)],
+            callbacks=[TuneEvents(trainings, trouble, now)],
         ),
     ).fit()
     trouble.raise_again()

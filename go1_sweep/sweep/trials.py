@@ -99,6 +99,10 @@ class Trainings(ABC):
         self._end_stint(self.records[trial])
         self._listener.noted(self.records[trial], f"{LOST}: it goes on in another one")
 
+    def note(self, text: str) -> None:
+        """Tell the user."""
+        self._listener.note(text)
+
     def report(
         self,
         trial: str,

@@ -128,11 +128,16 @@ class TuneScheduler(_Live, FIFOScheduler):
 
 
 class TuneEvents(_Live, Callback):
-    """Tells when a trial has got its slot."""
+    """Tells when a trial has got its slot, and looks again and again whether there are any."""
 
-    def __init__(self, trials: Trainings, trouble: Trouble) -> None:
+    def __init__(self, trials: Trainings, trouble: Trouble, slots: Callable[[], int]) -> None:
         self._trials = trials
         self._trouble = trouble
+        self._slots = slots
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Tune looks what there is to do: the searcher is not asked any more when all trials are drawn."""
+        self._trouble.caught(self._slots, otherwise=0)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's actor is up."""
