@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ AT_ONCE = 16
 TRIES = 4
 """Of a request that the store refused; its own library has tried each three times, within some seconds."""
 RETRY_SECONDS = 1.0
+MOMENT_SECONDS = 1.0
+"""More than the upload of a small file takes, less than anybody minds who waits for it."""
 PASSING = (".tmp", "-journal", ".lock")
 """How the names of files end that mean something on one machine alone."""
 
@@ -155,6 +157,8 @@ class Copy:
         """As the store had it when it was fetched, or after it was uploaded."""
         self._ours: dict[str, Stamp] = {}
         """As it was here then."""
+        self._database = threading.Lock()
+        """An upload of a database never ends after that of a later state of it."""
 
     def fetch(self, wanted: Callable[[str], bool]) -> dict[str, Stamp]:
         """Bring each wanted file that is newer there; all that the store has.
@@ -186,6 +190,20 @@ class Copy:
         """
         if not (self.folder / name).exists():
             self._bring(name, Stamp(0, 0))
+
+    def has_sent(self, name: str, stamp: Stamp) -> bool:
+        """Whether the store has got a file as it was here at that time, or later."""
+        sent = self._ours.get(name)
+        return sent is not None and sent.time >= stamp.time
+
+    def send(self, name: str) -> None:
+        """Upload one file, whatever else is under way.
+
+        Raises:
+            OSError: the store refuses.
+        """
+        path = self.folder / name
+        self._send_file(name, path, Stamp.of(path))
 
     def publish(self, wanted: Callable[[str], bool]) -> None:
         """Upload each wanted file that changed here; remove there what was uploaded, and is here no more.
@@ -235,7 +253,10 @@ class Copy:
 
     def _send_file(self, name: str, path: Path, stamp: Stamp | None) -> None:
         with contextlib.suppress(FileNotFoundError):  # an old checkpoint, just now
-            self._send(name, stamp, _snapshot(path) if path.suffix == ".db" else path.read_bytes())
+            if path.suffix != ".db":
+                return self._send(name, stamp, path.read_bytes())
+            with self._database:
+                self._send(name, stamp, _snapshot(path))
 
     def _send(self, name: str, stamp: Stamp | None, content: bytes) -> None:
         self.store.write(name, content)
@@ -424,6 +445,30 @@ def _finish(copy: Copy, say: Callable[[str], None]) -> None:
                 say(f"{refusal(error)}: not all is there; {copy.folder} has it, and `resume` uploads it")
                 return None
             time.sleep(POLL_SECONDS)
+
+
+class Draws:
+    """The study in the store, which knows of each trial before that begins: no checkpoint is of unknown parameters."""
+
+    def __init__(self, folder: Path) -> None:
+        """Reach nothing yet; ``folder``: of the sweep."""
+        self._copy, self._study = copy_at(folder), SweepPaths(folder).study
+        self._drawn: Stamp | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="store draws")
+        self._upload: Future[None] | None = None
+
+    def add(self) -> None:
+        """A trial was drawn."""
+        self._drawn = Stamp.of(self._study)
+
+    def are_kept(self) -> bool:
+        """Whether the store has all draws; what is not there yet is uploaded, and waited for a moment."""
+        if self._copy is None or self._drawn is None or self._copy.has_sent(self._study.name, self._drawn):
+            return True
+        if self._upload is None or self._upload.done():
+            self._upload = self._pool.submit(self._copy.send, self._study.name)
+        wait([self._upload], MOMENT_SECONDS)
+        return self._copy.has_sent(self._study.name, self._drawn)
 
 
 def on_node(uri: str, base: str = "") -> Path:

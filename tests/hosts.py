@@ -161,7 +161,7 @@ class Hosts:
         for process in alive([p for h in self.all for p in psutil.Process(h.process.pid).children(recursive=True)]):
             with contextlib.suppress(psutil.NoSuchProcess):
                 found.append(" ".join(process.cmdline()))
-        return [line for line in found if "go1_sweep" in line]
+        return [line for line in found if "-m go1_sweep" in line]
 
     def _environment(self, home: Path) -> dict[str, str]:
         quick = {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "1000"}

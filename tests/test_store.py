@@ -8,14 +8,20 @@ import re
 import sqlite3
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import optuna
 import pytest
 from conftest import Command, Sweep, by_trial, iterations, start, wait_for, write_sweep
 
-from go1_sweep import checkpoint, doctor, store
+from go1_sweep import checkpoint, doctor, spec, store
 from go1_sweep.paths import SweepPaths, TrialPaths, copy_of, is_checkpoint, is_of_driver, shown, uri_of
-from go1_sweep.protocol import Progress
-from go1_sweep.store import Copy, Store
+from go1_sweep.protocol import Progress, Train
+from go1_sweep.store import Copy, Draws, Store
+from go1_sweep.sweep.trials import Trials
+from go1_sweep.sweep.tune_adapters import Trouble, TuneSearcher
+from go1_sweep.trials_table import TrialRecord
+from go1_sweep.worker.process import WorkerSpec
 
 
 def everything(name: str) -> bool:
@@ -192,6 +198,29 @@ def test_a_sweep_loses_nothing_to_a_store_that_refuses_one_request_in_fifty_and_
     assert code == 0 and "Winner: " in out and f"policy {where}/best/policy.onnx" in out
     after = by_trial(in_store(where, tmp_path / "after"))
     assert {trial: after[trial] for trial in by_trial(seen)} == by_trial(seen) and "0002" in after
+
+
+def test_a_trial_begins_when_the_store_has_its_draw(s3, uri, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "MOMENT_SECONDS", 0.1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = spec.load(a_sweep(tmp_path, uri).file)
+    found.folder.mkdir(parents=True)
+    trials, trouble = Trials(found, SweepPaths(found.folder), Mock()), Trouble()
+
+    def request(record: TrialRecord) -> Train:
+        return Train(record.trial, "", "flat", record.parameters, 1, "iterations", 30, [], "reward", 1)
+
+    worker = WorkerSpec("fake", None, "cpu", 1, 1.0)
+    searcher = TuneSearcher(trials, trouble, request, worker, lambda: 1, Draws(found.folder))
+    s3.refuses = 1
+    assert searcher.suggest("a") is None
+    s3.refuses = 0
+    begun = wait_for(lambda: searcher.suggest("b"), 60, "the draw in the store")
+    trouble.raise_again()
+    assert begun["train"]["trial"] == "0000" and [*trials.records] == ["0000"]
+    study = in_store(f"{uri}/sweep", tmp_path / "seen").study
+    (kept,) = optuna.load_study(study_name="sweep", storage=f"sqlite:///{study}").trials
+    assert kept.params == begun["train"]["parameters"]
 
 
 def test_a_sweep_whose_driver_and_machine_died_goes_on_elsewhere_from_its_checkpoints(s3, uri, tmp_path):

@@ -250,7 +250,7 @@ def _fit(spec: Spec, trainings: Trainings, slots: Slots, scratch: str) -> None:
         tune.with_resources(TrialActor, {"cpu": slots.cpus, "gpu": slots.gpus, **slots.place}),
         tune_config=tune.TuneConfig(
             num_samples=-1,  # until the searcher says that it has no more
-            search_alg=TuneSearcher(trainings, trouble, request, worker, now),
+            search_alg=TuneSearcher(trainings, trouble, request, worker, now, store.Draws(spec.folder)),
             scheduler=TuneScheduler(trainings, trouble),
             reuse_actors=spec.resources.reuse_workers,
         ),

@@ -13,6 +13,7 @@ from ray.tune.search import Searcher
 
 from go1_sweep import protocol
 from go1_sweep.paths import uri_of
+from go1_sweep.store import Draws
 from go1_sweep.sweep.trials import Trainings
 from go1_sweep.trials_table import TrialRecord
 from go1_sweep.worker.process import WorkerSpec
@@ -69,10 +70,14 @@ class TuneSearcher(_Live, Searcher):
         request: Callable[[TrialRecord], protocol.Train],
         worker: WorkerSpec,
         slots: Callable[[], int],
+        draws: Draws,
     ) -> None:
         super().__init__()
         self._trials = trials
         self._trouble = trouble
+        self._draws = draws
+        self._drawn: TrialRecord | None = None
+        """The trial that is next, once its draw is kept."""
         self._request = request
         self._worker = dataclasses.asdict(worker)
         self._store = uri_of(trials.paths.folder) or ""
@@ -100,11 +105,16 @@ class TuneSearcher(_Live, Searcher):
         """Nothing: a sweep is resumed from our own files."""
 
     def _suggest(self, trial_id: str) -> Any:
-        if self._trials.is_exhausted:
+        if self._trials.is_interrupted or (self._trials.is_exhausted and not self._drawn):
             return Searcher.FINISHED
         if len(self._with_a_slot) >= self._slots():
             return None
-        record = self._trials.draw()
+        if self._drawn is None:
+            self._drawn = self._trials.draw()
+            self._draws.add()
+        if not self._draws.are_kept():
+            return None
+        record, self._drawn = self._drawn, None
         self._ids[trial_id] = record.trial
         self._with_a_slot.add(trial_id)
         return {"train": dataclasses.asdict(self._request(record)), "worker": self._worker, "store": self._store}
