@@ -14,9 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from go1_sweep import strict_json
+from go1_sweep import strict_json, wording
 from go1_sweep.paths import alive
 
+RESUME, STOP = "GO1_SWEEP_RESUME", "GO1_SWEEP_STOP"
+"""Variables of a job that brings a cluster of its own: what is typed instead of ``resume`` (but for the folder, which
+comes last) and of ``stop``, on a machine from which such jobs are submitted."""
 LOOKS = 20
 ALIVE_SECONDS = 120.0
 """A driver that uploads no sign of life for so long, by this machine's clock and the store's, is dead."""
@@ -31,6 +34,7 @@ class Driver:
         slots: how many trainings run side by side.
         done: how many whole budgets of training had been done before.
         address: of the cluster that it ran on, or of the dashboard that it was submitted to; ``None``: this machine.
+        resume, stop: see ``RESUME``; ``None``: it ran in no such job.
     """
 
     pid: int
@@ -39,6 +43,12 @@ class Driver:
     slots: int
     done: float
     address: str | None = None
+    resume: str | None = None
+    stop: str | None = None
+
+    def resume_command(self, folder: Path) -> str:
+        """What lets its sweep go on where it ran, as it can be typed in a shell."""
+        return wording.resume_command(folder, self.address, self.resume)
 
 
 @contextlib.contextmanager
@@ -53,7 +63,8 @@ def held(path: Path, slots: int, done: float = 0.0, address: str | None = None) 
         _lock(file)
         file.truncate(0)
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        json.dump(asdict(Driver(os.getpid(), platform.node(), started, slots, done, address)), file)
+        job = os.environ.get(RESUME), os.environ.get(STOP)
+        json.dump(asdict(Driver(os.getpid(), platform.node(), started, slots, done, address, *job)), file)
         file.flush()
         yield
 
@@ -95,7 +106,7 @@ def driver(path: Path) -> Driver | None:
     try:
         found = Driver(**strict_json.loads(path.read_text(encoding="utf-8")))
         datetime.fromisoformat(found.started)
-        if not isinstance(found.address, str | None):
+        if not all(isinstance(each, str | None) for each in (found.address, found.resume, found.stop)):
             return None
     except (OSError, ValueError, TypeError):
         return None

@@ -315,6 +315,11 @@ def shown_here(path: Path) -> str:
         return str(path)
 
 
+def shown_anywhere(path: Path) -> str:
+    """The path as a command takes it on any machine that has the storage."""
+    return uri_of(path) or str(path.absolute())
+
+
 def is_plain_name(name: str) -> bool:
     """Whether the name can be one folder: letters, digits, ``. _ -``, not hidden, at most 100 long."""
     return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", name) is not None

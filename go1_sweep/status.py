@@ -63,7 +63,8 @@ class Status:
 
     def resume_command(self) -> str:
         """What lets it go on where it ran."""
-        return resume_command(self.folder.absolute(), self.driver.address if self.driver else None)
+        folder = self.folder.absolute()
+        return self.driver.resume_command(folder) if self.driver else resume_command(folder)
 
 
 def read(folder: Path) -> Status:

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from go1_sweep import lock, status
 from go1_sweep.errors import BadInput, UserError
-from go1_sweep.paths import SweepPaths, shown
-from go1_sweep.wording import resume_command, submit_command
+from go1_sweep.paths import SweepPaths, shown, shown_anywhere
+from go1_sweep.wording import submit_command
 
 POLL_SECONDS = 0.2
 
@@ -33,10 +33,11 @@ def stop(folder: Path, console: Console) -> None:
         console.print(f"{shown(folder)} does not run ({status.read(folder).phase})", markup=False)
         return
     if driver.host != platform.node():
-        where = f"{shown(folder)} runs on {driver.host} (process {driver.pid}): stop it there"
+        command = driver.stop
         if driver.address and "://" in driver.address:
-            where += f", or {submit_command('stop', str(folder.absolute()), driver.address)}"
-        raise BadInput(where)
+            command = submit_command("stop", shown_anywhere(folder), driver.address)
+        there = f", or {command}" if command else ""
+        raise BadInput(f"{shown(folder)} runs on {driver.host} (process {driver.pid}): stop it there{there}")
     with contextlib.suppress(ProcessLookupError):  # it has just ended
         try:
             os.kill(driver.pid, signal.SIGTERM)
@@ -46,5 +47,5 @@ def stop(folder: Path, console: Console) -> None:
     while lock.is_held(paths.lock):
         time.sleep(POLL_SECONDS)
     phase = status.read(folder).phase
-    then = f"Go on: {resume_command(folder, driver.address)}" if phase != "finished" else "It had just finished."
+    then = f"Go on: {driver.resume_command(folder)}" if phase != "finished" else "It had just finished."
     console.print(f"Stopped. {then}", markup=False)

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from go1_sweep.paths import BASELINE, shown
+from go1_sweep.paths import BASELINE, shown, shown_anywhere
 from go1_sweep.yaml_file import in_yaml
 
 if TYPE_CHECKING:
@@ -44,10 +44,18 @@ def export_command(folder: Path) -> str:
     return f"python -m go1_sweep export {shlex.quote(shown(folder))} --out DIR"
 
 
-def resume_command(folder: Path, address: str | None = None) -> str:
-    """What lets a sweep go on, on the cluster at the address where it ran on one, as it can be typed in a shell."""
-    if address and "://" in address:  # of a dashboard: it is typed on another machine
-        return submit_command("resume", str(folder), address)
+def resume_command(folder: Path, address: str | None = None, job: str | None = None) -> str:
+    """What lets a sweep go on where it ran, as it can be typed in a shell.
+
+    Args:
+        folder: of the sweep.
+        address: of the cluster; ``None``: it ran on one machine.
+        job: what submits another job like the one whose cluster that was, but for the folder; ``None``: it was none's.
+    """
+    if job:
+        return f"{job} {shlex.quote(shown_anywhere(folder))}"
+    if address and "://" in address:  # of a dashboard
+        return submit_command("resume", shown_anywhere(folder), address)
     where = f" --address {shlex.quote(address)}" if address else ""
     return f"python -m go1_sweep resume {shlex.quote(shown(folder))}{where}"
 

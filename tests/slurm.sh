@@ -16,7 +16,10 @@ fi
 net=10.79.0 bridge=slurmbr
 work=$(mktemp -d /tmp/slurm.XXXXXX)
 export SLURM_CONF="$work/slurm.conf" PYTHONPATH=$PWD
-say() { echo "$(date -u +%H:%M:%S) ${*//$work/WORK}"; }
+say() {
+  local text="${*//$work/WORK}"
+  echo "$(date -u +%H:%M:%S) ${text//$PWD/REPO}"
+}
 fail() { say "NOT HELD: $*"; tail -n 20 "$work"/*.log "$work"/job-*.txt 2>/dev/null || true; exit 1; }
 wait_for() { # SECONDS WHAT COMMAND...
   local until=$((SECONDS + $1)) what=$2; shift 2
@@ -103,13 +106,12 @@ final: {finalists: 1, envs: 12, seeds: 1, exam_seconds: 1, video: false}
 storage: $work/runs
 SWEEP
 
-# Without GPUs, hence without that line; all else is as it is in cluster/slurm.sh.
-grep -v gpus-per-node cluster/slurm.sh >"$work/slurm.sh"
-[ -x .venv/bin/python ] || sed -i "s|\$PWD/.venv/bin|$(dirname "$(command -v python)")|" "$work/slurm.sh"
-submit() { # OUTPUT ARGUMENTS...
-  local output=$1; shift
-  sbatch --parsable --cpus-per-task=1 --output="$output" "$work/slurm.sh" "$@"
-}
+# Without GPUs, with one CPU, and with its output elsewhere; all else is as it is in cluster/slurm.sh.
+sed -e '/gpus-per-node/d' -e 's/cpus-per-task=32/cpus-per-task=1/' -e "s|--output=.*|--output=$work/job-%j.txt|" \
+  cluster/slurm.sh >"$work/slurm.sh"
+[ ! -x .venv/bin/python ] || PATH=$PWD/.venv/bin:$PATH
+sed -i "s|\$PWD/.venv/bin|$(dirname "$(command -v python)")|" "$work/slurm.sh"
+submit() { sbatch --parsable "$work/slurm.sh" "$@"; }
 state() { scontrol show job "$1" | sed -n 's/.*JobState=\([A-Z]*\).*/\1/p'; }
 code() { scontrol show job "$1" | sed -n 's/.*ExitCode=\([0-9]*\):.*/\1/p'; }
 is_over() { [[ $(state "$1") != RUNNING && $(state "$1") != PENDING && $(state "$1") != COMPLETING ]]; }
@@ -117,7 +119,7 @@ rays() { pgrep -f "$work|raylet/raylet|gcs_server" -a | grep -E "raylet/raylet|g
 none_left() { [ "$(rays)" = 0 ]; }
 
 began=$SECONDS
-job=$(submit "$work/job-1.txt" run "$work/sweep.yaml")
+job=$(submit run "$work/sweep.yaml")
 say "job $job: a sweep of six trials"
 used_both() { grep -q node1 "$work/runs/sweep/timeline.jsonl" && grep -q node2 "$work/runs/sweep/timeline.jsonl"; }
 wait_for 120 "trials on both nodes" used_both
@@ -130,7 +132,7 @@ say "job $job: $(state "$job") with exit code 0 after $((SECONDS - began)) s; $(
 wait_for 30 "Ray's processes to go" none_left
 say "no process of Ray is left"
 
-job=$(submit "$work/job-2.txt" run "$work/no_such.yaml" --storage "$work/runs")
+job=$(submit run "$work/no_such.yaml" --storage "$work/runs")
 wait_for 120 "the end of a job with bad input" is_over "$job"
 [ "$(state "$job") $(code "$job")" = "FAILED 2" ] || fail "bad input ended $(state "$job") with $(code "$job")"
 say "job $job: $(state "$job") with exit code 2, as the sweep: $(grep error: "$work/job-2.txt")"
@@ -138,8 +140,7 @@ say "job $job: $(state "$job") with exit code 2, as the sweep: $(grep error: "$w
 # A long one: node2 is cut off until it has been declared dead, and comes back; then the job is told to end.
 sed -i 's/max: 40/max: 4000/; s/name: sweep/name: long/' "$work/sweep.yaml"
 quick=RAY_health_check_initial_delay_ms=1000,RAY_health_check_period_ms=1000,RAY_health_check_timeout_ms=2000
-job=$(sbatch --parsable --cpus-per-task=1 --output="$work/job-3.txt" \
-  --export="ALL,$quick,RAY_health_check_failure_threshold=3" "$work/slurm.sh" run "$work/sweep.yaml")
+job=$(SBATCH_EXPORT="ALL,$quick,RAY_health_check_failure_threshold=3" submit run "$work/sweep.yaml")
 joined() { [ "$(grep -c 'Ray runtime started' "$work/job-3.txt")" -ge "$1" ]; }
 wait_for 120 "trials on both nodes" test -s "$work/runs/long/trials/0001/logs.csv"
 wait_for 30 "node2 to join" joined 2
@@ -155,16 +156,20 @@ say "job $job: node2 joined again $((SECONDS - began)) s after the cut had ended
 scancel --batch --signal=TERM "$job"
 wait_for 120 "the end of the job that was told to" is_over "$job"
 [ "$(code "$job")" = 130 ] || fail "the job that was told to end ended with $(code "$job")"
-say "job $job: told to end, exit code 130: $(grep -h "resume" "$work/job-3.txt" | tail -1)"
+say "job $job: told to end, exit code 130: $(grep "go on:" "$work/job-3.txt")"
 wait_for 30 "Ray's processes to go" none_left
 
 lines() { cat "$work"/runs/long/trials/*/logs.csv | wc -l; }
 before=$(lines)
-job=$(submit "$work/job-4.txt" resume "$work/runs/long")
+go_on=$(python -m go1_sweep status "$work/runs/long" | sed -n 's/^interrupted; go on: \(.*\); for .*/\1/p')
+grep -qF "go on: $go_on;" "$work/job-3.txt" || fail "status says to go on by $go_on"
+job=$(cd / && $go_on | grep -o '[0-9]*$')
 went_on() { [ "$(lines)" -gt $((before + 20)) ]; }
 wait_for 120 "the next job to go on with the sweep" went_on
 say "job $job: goes on with it, from $before lines of logs.csv to $(lines)"
-scancel --batch --signal=TERM "$job"
+refused=$(python -m go1_sweep stop "$work/runs/long" 2>&1) && fail "stop ended it from another machine: $refused"
+say "stop, on no node: $refused"
+${refused##*, or }
 wait_for 120 "its end" is_over "$job"
 [ "$(code "$job")" = 130 ] || fail "the job that was told to end ended with $(code "$job")"
 wait_for 30 "Ray's processes to go" none_left

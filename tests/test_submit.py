@@ -17,8 +17,9 @@ from test_report import Page
 from go1_sweep import __version__, cli, lock
 from go1_sweep.console import lasting
 from go1_sweep.errors import BadInput
-from go1_sweep.paths import SweepPaths
+from go1_sweep.paths import SweepPaths, copy_of
 from go1_sweep.stop import stop
+from go1_sweep.wording import resume_command
 
 
 def a_sweep(folder: Path) -> Sweep:
@@ -123,3 +124,23 @@ def test_a_sweep_that_runs_elsewhere_is_stopped_by_the_command_that_is_named(tmp
         with pytest.raises(BadInput) as refused:
             stop(tmp_path, lasting())
     assert f"stop it there, or python -m go1_sweep stop {tmp_path} --submit http://head:8265" in str(refused.value)
+
+
+def test_of_a_sweep_in_a_store_the_commands_for_another_machine_name_its_uri():
+    go_on = resume_command(copy_of("s3://bucket/runs/rough"), "http://head:8265")
+    assert go_on == "python -m go1_sweep resume s3://bucket/runs/rough --submit http://head:8265"
+
+
+def test_a_sweep_in_a_job_that_brings_its_cluster_is_ended_and_goes_on_by_such_jobs(tmp_path, monkeypatch):
+    paths = SweepPaths(tmp_path)
+    paths.spec.touch()
+    monkeypatch.setenv(lock.RESUME, "sbatch --chdir=/repo slurm.sh resume")
+    monkeypatch.setenv(lock.STOP, "scancel --batch --signal=TERM 7")
+    with lock.held(paths.lock, 1, address="10.0.0.1:20007"):
+        monkeypatch.delenv(lock.RESUME)
+        monkeypatch.delenv(lock.STOP)
+        monkeypatch.setattr(platform, "node", lambda: "login")
+        with pytest.raises(BadInput, match=r"stop it there, or scancel --batch --signal=TERM 7$"):
+            stop(tmp_path, lasting())
+    driver = lock.driver(paths.lock)
+    assert driver and driver.resume_command(tmp_path) == f"sbatch --chdir=/repo slurm.sh resume {tmp_path}"

@@ -85,7 +85,7 @@ def refuse_changes(before: Spec, now: Spec) -> None:
     ]
     if changes:
         driver = lock.driver(SweepPaths(now.folder).lock)
-        go_on = resume_command(now.folder, driver.address if driver else None)
+        go_on = driver.resume_command(now.folder) if driver else resume_command(now.folder)
         raise BadInput(
             f"{shown(now.folder)} exists already, and is another sweep:{''.join(changes)}\n"
             f"Run it under another name, or go on with the one that is there: {go_on}"

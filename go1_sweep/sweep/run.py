@@ -53,15 +53,15 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str |
         UserError: the results could not be written, or no finalist could be played.
     """
     before, warnings = resume.earlier(spec), follower.warnings(spec)
+    go_on = resume_command(spec.folder, address, os.environ.get(lock.RESUME))
     with contextlib.ExitStack() as storage:
         with (
             tempfile.TemporaryDirectory(prefix="go1_sweep-") as scratch,
-            _ray(spec, terminal, Path(scratch), address, is_for_trials=not dry_run) as (spec, preflight),
+            _ray(spec, terminal, Path(scratch), address, go_on, is_for_trials=not dry_run) as (spec, preflight),
         ):
             slots = slots_for(spec.resources)
             resources = spec.resources.model_copy(update={"gpus": slots.gpus})
             spec = spec.model_copy(update={"resources": resources})
-            go_on = resume_command(spec.folder, address)
             if before:
                 resume.refuse_changes(before, spec)
                 if resume.is_done(before, spec):
@@ -110,11 +110,11 @@ def _check_nodes(paths: SweepPaths, slots: Slots, *, is_new: bool) -> None:
 
 @contextlib.contextmanager
 def _ray(
-    spec: Spec, terminal: Terminal, scratch: Path, address: str | None, *, is_for_trials: bool
+    spec: Spec, terminal: Terminal, scratch: Path, address: str | None, go_on: str, *, is_for_trials: bool
 ) -> Iterator[tuple[Spec, Preflight]]:
     """A Ray of our own, or the cluster at an address; with the simulator that is there, and what that says."""
     if address:
-        with joined(address, f"go on: {resume_command(spec.folder, address)}") as dashboard:
+        with joined(address, f"go on: {go_on}") as dashboard:
             if dashboard:
                 terminal.note(f"Ray's dashboard: http://{dashboard}, on its head")
             if spec.resources.shares_gpus:
@@ -126,7 +126,7 @@ def _ray(
     with (
         asking(spec) as answer,  # the simulator starts while Ray does
         mps(scratch, python, terminal.warn) if shares else contextlib.nullcontext({}) as variables,
-        local_ray(str(scratch), f"go on: {resume_command(spec.folder)}", variables),
+        local_ray(str(scratch), f"go on: {go_on}", variables),
     ):
         yield spec, answer()
 
