@@ -79,7 +79,23 @@ def view(
     """
     winner = best(records, spec.early_stopping.mode)
     chosen = _chosen(records, spec.early_stopping.mode, rows)
-    return Group(_table(chosen, winner, spec), *_below(records, len(records) - len(chosen), spec, elapsed, eta))
+    hidden = len(records) - len(chosen)
+    told_times = [*times(elapsed, eta), *([f"{hidden} trials not shown"] if hidden else [])]
+    below = [", ".join(parts) for parts in (states(records, spec), told_times) if parts]
+    return Group(_table(chosen, winner, spec), *(Text(line, "dim", no_wrap=True, overflow="crop") for line in below))
+
+
+def states(records: Collection[TrialRecord], spec: Spec) -> list[str]:
+    """How many trials are in each state, and how many are still to be drawn."""
+    counts = Counter(record.state for record in records)
+    counts["not drawn"] = spec.search.trials + (spec.baseline is not None) - len(records)
+    return [f"{counts[state]} {state}" for state in ("running", *COLORS, "not drawn") if counts[state]]
+
+
+def times(elapsed: float | None, eta: float | None) -> list[str]:
+    """Since a sweep began, and until it ends [s], as far as they are known."""
+    since = [f"{clock(elapsed)} elapsed"] if elapsed is not None else []
+    return since + ([f"about {clock(eta)} left"] if eta else [])
 
 
 def _chosen(records: Collection[TrialRecord], mode: str, rows: int | None) -> list[TrialRecord]:
@@ -117,20 +133,6 @@ def _table(records: Collection[TrialRecord], winner: TrialRecord | None, spec: S
             style="bold" if record is winner else "",
         )
     return table
-
-
-def _below(
-    records: Collection[TrialRecord], hidden: int, spec: Spec, elapsed: float | None, eta: float | None
-) -> Iterator[Text]:
-    counts = Counter(record.state for record in records)
-    counts["not drawn"] = spec.search.trials + (spec.baseline is not None) - len(records)
-    states = [f"{counts[state]} {state}" for state in ("running", *COLORS, "not drawn") if counts[state]]
-    times = [f"{clock(elapsed)} elapsed"] if elapsed is not None else []
-    times += [f"about {clock(eta)} left"] if eta else []
-    times += [f"{hidden} trials not shown"] if hidden else []
-    for parts in (states, times):
-        if parts:
-            yield Text(", ".join(parts), "dim", no_wrap=True, overflow="crop")
 
 
 class _Parameters:

@@ -24,11 +24,11 @@ from rich.text import Text
 from go1_sweep import live, lock, spec, store, strict_json, timeline, trials_table
 from go1_sweep.errors import BadInput
 from go1_sweep.eta import eta_seconds
-from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths, shown
+from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths, shown, uri_of
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
-from go1_sweep.wording import amount, export_command, figures_of, in_exam, resume_command, title
+from go1_sweep.wording import amount, export_command, figures_of, in_exam, number, resume_command, title
 
 TAIL_BYTES = 16384
 """Enough of a file of progress for several lines."""
@@ -37,6 +37,8 @@ PLAIN_WIDTH = 200
 RUNS = ("running", "final_stage")
 """The phases of a sweep that is not over."""
 WATCH_SECONDS = 1.0
+LINE_SECONDS = 5.0
+"""At least so far apart are two lines of ``watch`` where there is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def show(folder: Path, *, in_json: bool) -> None:
 def watch(folder: Path) -> None:
     """Show how the sweep is doing, again and again, until it is over or the user leaves; then what came of it.
 
-    Where stdout is no terminal, nothing is shown before.
+    Where stdout is no terminal (in a pipe, or in a job of a cluster), it is a line where trials began or ended.
 
     Raises:
         BadInput: there is no such folder, or it is no sweep's.
@@ -125,7 +127,7 @@ def watch(folder: Path) -> None:
     console, status = _console(), read(folder)
 
     def looked_again() -> Status:
-        time.sleep(WATCH_SECONDS)
+        time.sleep(store.BEAT_SECONDS if uri_of(folder) else WATCH_SECONDS)  # nothing is new there before
         return read(store.fetched(folder))
 
     if live.is_terminal(console):
@@ -135,7 +137,12 @@ def watch(folder: Path) -> None:
                 status = looked_again()
                 display.update(_view(status, console.height - 1), refresh=True)
     else:
+        told, told_at = [], -LINE_SECONDS
         while status.phase in RUNS:
+            states = [status.phase, *live.states(status.records, status.spec)]
+            if states != told and time.monotonic() > told_at + LINE_SECONDS:
+                console.print(_line(status))
+                told, told_at = states, time.monotonic()
             status = looked_again()
         console.print(_view(status), soft_wrap=False)
     _print_outcome(status, console)
@@ -275,6 +282,14 @@ def _view(status: Status, height: int | None = None) -> Group:
         live.view(status.records, status.spec, status.elapsed, status.eta, rows),
         *notes,
     )
+
+
+def _line(status: Status) -> str:
+    states = ", ".join(live.states(status.records, status.spec))
+    parts = [f"{status.phase.replace('_', ' ')}: {states}", ", ".join(live.times(status.elapsed, status.eta))]
+    if best := trials_table.best(status.records, status.spec.early_stopping.mode):
+        parts.append(f"the best is {title(best.trial)} with {number(best.progress.score)}")
+    return "; ".join(filter(None, parts))
 
 
 def _print_outcome(status: Status, console: Console) -> None:
