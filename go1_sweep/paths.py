@@ -172,7 +172,7 @@ class SweepPaths:
 
     @property
     def environment(self) -> Path:
-        """Versions, GPU names and git commit."""
+        """Versions, names of each host's GPUs, git commit."""
         return self.folder / "environment.json"
 
     @property

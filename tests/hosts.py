@@ -40,7 +40,9 @@ def why_not() -> str:
     """Why there can be none here; empty if there can."""
     if os.geteuid():
         return "hosts in network namespaces need root"
-    if missing := [each for each in ("ip", "nsenter", "unshare", "pgrep", "pkill") if shutil.which(each) is None]:
+    if missing := [
+        each for each in ("ip", "nsenter", "setpriv", "unshare", "pgrep", "pkill") if shutil.which(each) is None
+    ]:
         return f"hosts in network namespaces need {', '.join(missing)} (Debian packages iproute2, util-linux, procps)"
     name = f"g{secrets.token_hex(3)}"
     for command in (["ip", "netns", "add", name], ["ip", "netns", "del", name]):
@@ -117,7 +119,8 @@ class Hosts:
             arguments=f"--num-cpus={cpus} {joins}",
             address=address,
         )
-        enter = ["nsenter", f"--net=/run/netns/{name}", "unshare", "--pid", "--fork", "--kill-child"]
+        enter = ["setpriv", "--pdeathsig=KILL", "nsenter", f"--net=/run/netns/{name}"]  # it ends with us, however we do
+        enter += ["unshare", "--pid", "--fork", "--kill-child"]
         enter += ["--mount", "--mount-proc", "--uts", "sh", "-c", script]
         with open(private / "ray.txt", "wb") as said:
             process = subprocess.Popen(enter, stdout=said, stderr=said, env=self._environment(private))

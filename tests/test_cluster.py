@@ -67,6 +67,7 @@ def test_hosts_join_die_and_are_cut_off_and_nothing_is_lost(tmp_path):
     assert head.name not in used(paths)
     assert f"Ray's dashboard: {cluster.dashboard}, on its head" in out
     assert json.loads(paths.result.read_text())["phase"] == "finished"
+    assert set(json.loads(paths.environment.read_text())["gpus"]) == {dying.name, steady.name}
 
 
 @needs_hosts

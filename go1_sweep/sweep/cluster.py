@@ -26,6 +26,7 @@ from go1_sweep.store import Store, on_node, refusal
 from go1_sweep.sweep import quiet_ray
 from go1_sweep.sweep.preflight import Preflight, check, with_simulator
 from go1_sweep.sweep.ray_watch import ending_with_head
+from go1_sweep.sweep.results import gpu_names
 from go1_sweep.sweep.slots import Slots, slots_for
 
 ADDRESS = re.compile(r"[^\s:/]+:\d+")
@@ -121,17 +122,21 @@ class Node:
 
     Attributes:
         versions: of Ray's and our package.
+        gpus: the names of those that it has.
         problem: with the storage; empty if there is none.
         free: bytes there.
     """
 
     versions: dict[str, str]
+    gpus: list[str]
     problem: str
     free: int
 
 
-def check_nodes(folder: Path, slots: Slots) -> None:
+def check_nodes(folder: Path, slots: Slots) -> dict[str, list[str]]:
     """Make sure that each node which trials may get has our version, and reads and writes the sweep's folder.
+
+    Gives the names of each host's GPUs.
 
     Args:
         folder: that was just made.
@@ -144,7 +149,7 @@ def check_nodes(folder: Path, slots: Slots) -> None:
     place = _place(folder)
     place.write(word)
     try:
-        asked = {}
+        asked, gpus = {}, {}
         for node in ray.nodes():
             if node["Alive"] and slots.fits(node["Resources"]):
                 there: Any = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -159,6 +164,8 @@ def check_nodes(folder: Path, slots: Slots) -> None:
             except RayError as error:
                 raise BadInput(f"{who} does not run our package: {_last_line(error)}") from None
             _refuse(who, said, place)
+            gpus[host] = said.gpus
+        return gpus
     finally:
         place.clear()
 
@@ -257,4 +264,4 @@ def _place(folder: Path) -> _Folder | _InStore:
 def _look(place: _Folder | _InStore, word: str) -> Node:
     """What a node sees of what the driver wrote."""
     problem = place.look(word)
-    return Node(_versions(), problem, 0 if problem else shutil.disk_usage(place.room).free)
+    return Node(_versions(), gpu_names(), problem, 0 if problem else shutil.disk_usage(place.room).free)

@@ -59,13 +59,18 @@ def packages(preflight: Preflight) -> dict[str, str]:
     return {name: _version(name) for name in ("go1_sweep", "ray", "optuna")} | preflight.versions
 
 
-def write_environment(paths: SweepPaths, preflight: Preflight) -> None:
-    """Record what the results depend on besides the sweep file."""
+def gpu_names() -> list[str]:
+    """Of this host's GPUs."""
+    return _printed("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+
+
+def write_environment(paths: SweepPaths, preflight: Preflight, gpus: dict[str, list[str]]) -> None:
+    """Record what the results depend on besides the sweep file; ``gpus``: the names of each host's."""
     environment = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": packages(preflight),
-        "gpus": _printed("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"),
+        "gpus": gpus,
         "git_commit": _git_commit(),
     }
     write_json(paths.environment, environment)

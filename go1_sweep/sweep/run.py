@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import tempfile
 import time
 from collections.abc import Iterator
@@ -76,14 +77,13 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str |
                 return
             if not before:
                 results.make_folder(spec)
-            if address:
-                _check_nodes(paths, slots, is_new=not before)
+            gpus = _check_nodes(paths, slots, is_new=not before) if address else {platform.node(): results.gpu_names()}
             try:
                 with lock.held(paths.lock, slots.count, resume.done_before(spec), address):
                     storage.enter_context(store.kept(paths.folder, terminal.note))
                     if before:
                         results.reopen(paths, spec)
-                    results.write_environment(paths, preflight)
+                    results.write_environment(paths, preflight, gpus)
                     with refreshed(paths.folder), follower.followed(spec, paths, terminal.note):
                         ended = _run(spec, paths, slots, preflight.versions, terminal, scratch, go_on)
             except BlockingIOError:
@@ -98,10 +98,10 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str |
         raise ended
 
 
-def _check_nodes(paths: SweepPaths, slots: Slots, *, is_new: bool) -> None:
-    """Look at them; where they cannot be used, a new sweep leaves nothing behind."""
+def _check_nodes(paths: SweepPaths, slots: Slots, *, is_new: bool) -> dict[str, list[str]]:
+    """Look at them; where they cannot be used, a new sweep leaves nothing behind. Gives each host's GPUs."""
     try:
-        check_nodes(paths.folder, slots)
+        return check_nodes(paths.folder, slots)
     except BaseException:
         if is_new:
             store.remove(paths.folder)
