@@ -1,8 +1,9 @@
 """What a draw costs a sweep that has so many trials behind it: seconds, and the size of its study.
 
-The trials are put into the study as they end in one; then some are drawn, with 16 others running, and told.
+The trials are put into the study as they end in one, and others as they run; then some are drawn and told.
 
     python benchmarks/draws.py --trials 1000 3000 10000 --out benchmarks/results/draws.json
+    python benchmarks/draws.py --trials 1000 3000 --running 1000 --out benchmarks/results/draws_1000_running.json
 """
 
 from __future__ import annotations
@@ -32,16 +33,17 @@ from go1_sweep.sweep.search import Search
 from go1_sweep.trials_table import TrialRecord
 
 ROOT = Path(__file__).parents[1]
-RUNNING, DRAWN = 16, 16
+DRAWN = 16
 
 
 def main() -> None:
     """Measure each sampler on each size."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, nargs="+", default=[1000, 3000, 10000])
+    parser.add_argument("--running", type=int, default=16)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    rows = [measured(trials, sampler) for trials in options.trials for sampler in ("tpe", "random")]
+    rows = [measured(trials, options.running, sampler) for trials in options.trials for sampler in ("tpe", "random")]
     result = {
         "what": "median seconds of a draw from the space of flat.yaml, and of a tell, after so many trials",
         "rows": rows,
@@ -52,15 +54,14 @@ def main() -> None:
         options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def measured(trials: int, sampler: str) -> dict[str, Any]:
-    """One sampler on a study of so many trials."""
+def measured(trials: int, running: int, sampler: str) -> dict[str, Any]:
+    """One sampler on a study of so many trials that are over, and so many that run."""
     with tempfile.TemporaryDirectory() as folder:
         changes = [f"search.sampler={sampler}", f"search.trials={trials * 2}", "resources.gpus=0"]
         spec = sweep_file.load(ROOT / "search_spaces" / "flat.yaml", changes)
         paths = SweepPaths(Path(folder))
         search = Search(spec, paths, lambda: None)
-        fill(spec, paths, trials)
-        others = [search.draw() for _ in range(RUNNING)]
+        fill(spec, paths, trials, running)
         draws, tells = [], []
         for _ in range(DRAWN):
             began = time.perf_counter()
@@ -76,14 +77,14 @@ def measured(trials: int, sampler: str) -> dict[str, Any]:
             "draw_seconds": round(statistics.median(draws), 3),
             "tell_seconds": round(statistics.median(tells), 3),
             "study_megabytes": round(paths.study.stat().st_size / 1e6, 1),
-            "running": len(others),
+            "running": running,
         }
         print(row, flush=True)
         return row
 
 
-def fill(spec: Spec, paths: SweepPaths, trials: int) -> None:
-    """Put that many ended trials into the study, two thirds of them stopped at a rung."""
+def fill(spec: Spec, paths: SweepPaths, trials: int, running: int) -> None:
+    """Put that many ended trials into the study, two thirds of them stopped at a rung, and that many that run."""
     random = np.random.default_rng(0)
     study = optuna.load_study(study_name=spec.name, storage=f"sqlite:///{paths.study}")
     space = {
@@ -94,7 +95,7 @@ def fill(spec: Spec, paths: SweepPaths, trials: int) -> None:
         "num_envs": CategoricalDistribution((1024, 2048, 4096, 8192)),
     }
     rungs = spec.rungs()
-    for number in range(trials):
+    for number in range(trials + running):
         is_fixed = bool(random.integers(2))
         values: dict[str, Any] = {
             "schedule": "fixed" if is_fixed else "adaptive",
@@ -103,13 +104,17 @@ def fill(spec: Spec, paths: SweepPaths, trials: int) -> None:
             "learning_rate" if is_fixed else "desired_kl": float(random.uniform(7e-4, 3e-3) * (1 if is_fixed else 12)),
         }
         is_whole, score = number % 3 == 0, float(random.normal())
+        known = {"params": values, "distributions": {name: space[name] for name in values}}
+        if number >= trials:
+            runs = {"state": TrialState.RUNNING, "user_attrs": {"trial": f"{number:04d}"}}
+            study.add_trial(optuna.trial.create_trial(**runs, **known))
+            continue
         told = {"trial": f"{number:04d}", "state": "completed" if is_whole else "early_stopped", "diverged": False}
         study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.COMPLETE if is_whole else TrialState.PRUNED,
                 value=score if is_whole else None,
-                params=values,
-                distributions={name: space[name] for name in values},
+                **known,
                 user_attrs={**told, "why": "used its whole budget", "progress": dataclasses.asdict(Progress(250))},
                 intermediate_values={rungs[0]: score},
             )

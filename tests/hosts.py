@@ -15,6 +15,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -34,6 +35,11 @@ while true; do
   sleep 1
 done
 """
+
+
+def say(text: str) -> None:
+    """Print what happens, and when, for ``pytest -s``."""
+    print(f"{datetime.now(UTC):%H:%M:%S} {text}", flush=True)
 
 
 def why_not() -> str:
@@ -61,15 +67,18 @@ class Host:
 
     def cut_power(self) -> None:
         """End all processes of it, at once."""
+        say(f"{self.name} is killed")
         subprocess.run(["pkill", "-KILL", "-P", str(self.process.pid)], check=True)
         self.process.wait()
 
     def cut_off(self) -> None:
         """Pull its cable."""
+        say(f"{self.name} is cut off")
         _ip("link", "set", self.name, "down")
 
     def let_back(self) -> None:
         """Put it in again."""
+        say(f"{self.name} is let back")
         _ip("link", "set", self.name, "up")
 
 
@@ -128,6 +137,7 @@ class Hosts:
         self.all.append(host)
         started = private / "ray.txt"
         wait_for(lambda: "Ray runtime started" in started.read_text(), 60, f"Ray on {name}")
+        say(f"{name} ({address}) is up, with {cpus} CPUs for trials")
         return host
 
     def start(self, *arguments: str) -> Command:
@@ -138,6 +148,7 @@ class Hosts:
         ).stdout.split()
         enter = ["nsenter", f"--target={child}", "--mount", "--net", "--pid", "--uts", f"--wd={Path.cwd()}"]
         arguments = (*arguments, "--address", f"{head.address}:{PORT}")
+        say(f"{head.name}: python -m go1_sweep {' '.join(arguments)}")
         return _started(enter, arguments, self._environment(self.folder / head.name), Path.cwd())
 
     def start_outside(self, *arguments: str, cwd: Path, hides: Path, **variables: str) -> Command:
@@ -188,7 +199,8 @@ def hosts(folder: Path, *cpus: int, has_dashboard: bool = False) -> Iterator[Hos
     finally:
         for host in found.all:
             if host.process.poll() is None:
-                host.cut_power()
+                host.process.kill()  # and its --kill-child all of it
+                host.process.wait()
             _ip("netns", "del", host.name)
         _ip("link", "del", found.bridge)
 

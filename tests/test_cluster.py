@@ -1,4 +1,9 @@
-"""A sweep on a Ray cluster: several hosts, a shared folder, hosts that come and go."""
+"""A sweep on a Ray cluster: several hosts, a shared folder, hosts that come and go.
+
+    python -m pytest -s -q tests/test_cluster.py -k "cut_off_and_nothing or mjlab"
+
+also says what happens; its last output, with "..." for the folder of the test, is benchmarks/results/hosts.txt.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import Sweep, by_trial, iterations, start, wait_for, write_sweep
-from hosts import hosts, why_not
+from hosts import hosts, say, why_not
 from s3_server import BUCKET, serving
 from test_report import Page
 
@@ -34,6 +39,13 @@ def a_sweep(folder: Path, trials: int, **fixed: object) -> Sweep:
         resources={"gpus": 0, "cpus": 1},
         final=FINAL,
     )
+
+
+def show(out: str, sweep: Sweep) -> None:
+    """Print what a sweep said and what it left, for ``pytest -s``."""
+    say("it said:\n" + "".join(f"    {line}\n" for line in out.splitlines()) + "and left in trials.csv:")
+    for trial, row in sweep.trials().items():
+        print(f"    {trial} {row['state']}, {row['iterations']} iterations; logs.csv has {len(sweep.logs(trial))} rows")
 
 
 def used(paths: SweepPaths, after: float = 0.0) -> set[str]:
@@ -59,6 +71,7 @@ def test_hosts_join_die_and_are_cut_off_and_nothing_is_lost(tmp_path):
         wait_for(lambda: steady.name in used(paths, after=cut + 30), 120, "a trial on the host that was cut off")
         code, out, err = command.finish()
     assert code == 0, err
+    show(out, sweep)
     rows = sweep.trials()
     assert len(rows) == TRIALS and {row["state"] for row in rows.values()} <= {"completed", "early_stopped"}
     assert out.count("its actor died (killed, or its host went down): it goes on in another one") >= 2
@@ -125,9 +138,10 @@ def test_two_hosts_train_in_mjlab_each_with_kernels_of_its_own(tmp_path):
     )
     paths = SweepPaths(sweep.folder)
     with hosts(tmp_path / "hosts", 1, 1) as cluster:
-        code, _, err = cluster.start("run", str(sweep.file)).finish(500)
+        code, out, err = cluster.start("run", str(sweep.file)).finish(500)
         kernels = [list((cluster.folder / host.name / ".cache" / "warp").rglob("*.o")) for host in cluster.all]
     assert code == 0, err
+    show(out, sweep)
     assert used(paths) == {host.name for host in cluster.all} and all(kernels)
     assert [(row["state"], row["iterations"]) for row in sweep.trials().values()] == [("completed", "2")] * 2
     assert json.loads(paths.result.read_text())["winner"]["exam"] and paths.best.onnx.exists()

@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ TOKEN = (
 )
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray's variable, in the environment of what its dashboard was told to run."""
-CHECK_SECONDS = 600.0
-"""So long a node may take to be free and to import the simulator."""
+CHECK_SECONDS = 60.0
+"""After so long without an answer about the sweep file it is said what that may wait for."""
 ANSWER_SECONDS = 10.0
 NODE_SECONDS = 120.0
 """So long a node may take to start a process of ours and to look at the storage."""
@@ -92,19 +92,21 @@ def _own_address(address: str) -> str | None:
         raise BadInput(f"--address: nobody answers at {address}: {error}") from None
 
 
-def checked(spec: Spec) -> tuple[Spec, Preflight]:
+def checked(spec: Spec, say: Callable[[str], None]) -> tuple[Spec, Preflight]:
     """What the simulator says of a sweep file, on a node that trials may get: the driver's need not have it.
+
+    Where other sweeps hold all such nodes it waits for one, and says so.
 
     Raises:
         BadInput: see ``preflight``; or no node has what a trial wants.
     """
     slots = slots_for(spec.resources)  # else it would wait for a node for ever
     look = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, resources=slots.place, max_retries=0)(_check)
+    answer = look.remote(spec)
+    if not ray.wait([answer], timeout=CHECK_SECONDS)[0]:
+        say(f"Waiting for a node with {slots.cpus} CPUs and {slots.gpus:g} GPUs free, and for the simulator on it")
     try:
-        return ray.get(look.remote(spec), timeout=CHECK_SECONDS)
-    except GetTimeoutError:
-        wanted = f"{slots.cpus} CPUs and {slots.gpus:g} GPUs"
-        raise BadInput(f"no node had {wanted} free within {CHECK_SECONDS:g} s") from None
+        return ray.get(answer)
     except RayError as error:
         if isinstance(error, RayTaskError) and isinstance(error.cause, BadInput):
             raise BadInput(str(error.cause)) from None

@@ -119,7 +119,7 @@ def _ray(
                 terminal.note(f"Ray's dashboard: http://{dashboard}, on its head")
             if spec.resources.shares_gpus:
                 terminal.warn(EACH_NODE_NEEDS_MPS)
-            yield checked(spec)
+            yield checked(spec, terminal.note)
         return
     spec = with_simulator(spec)
     shares, python = spec.resources.shares_gpus and is_for_trials, spec.of_simulator(spec.simulator).python
