@@ -13,6 +13,8 @@ import optuna
 import pytest
 import yaml
 from conftest import by_trial
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
@@ -362,6 +364,22 @@ def test_a_resumed_sweep_draws_what_it_would_have_drawn(make):
     undisturbed = drawn(resumed_after=99)
     assert drawn(resumed_after=4) == undisturbed
     assert drawn(resumed_after=17) == undisturbed, "by TPE"
+
+
+def test_a_draw_does_not_read_all_trials_that_run_from_the_study(make, monkeypatch):
+    trials, _, _ = make(trials=40)
+    for _ in range(30):
+        trials.draw()
+    read = []
+    build = RDBStorage._build_frozen_trial_from_trial_model
+
+    def and_count(self: RDBStorage, trial: Any) -> FrozenTrial:
+        read.append(trial.trial_id)
+        return build(self, trial)
+
+    monkeypatch.setattr(RDBStorage, "_build_frozen_trial_from_trial_model", and_count)
+    trials.draw()
+    assert 0 < len(read) < 10
 
 
 @pytest.mark.parametrize("state", ["early_stopped", "completed", "failed", "infeasible"])
