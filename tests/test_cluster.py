@@ -1,8 +1,9 @@
 """A sweep on a Ray cluster: several hosts, a shared folder, hosts that come and go.
 
-    python -m pytest -s -q tests/test_cluster.py -k "cut_off_and_nothing or mjlab"
+    python -m pytest -s -q tests/test_cluster.py -k "cut_off_and_nothing or mjlab" |
+        sed -E 's|/tmp/pytest-of-[^/]*/[^/]*/[^/]*/|.../|g; s/g[0-9a-f]{6}h/host/g'
 
-also says what happens; its last output, with "..." for the folder of the test, is benchmarks/results/hosts.txt.
+also says what happens; its last output is benchmarks/results/hosts.txt.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ FINAL = {"finalists": 1, "envs": 12, "seeds": 1, "exam_seconds": 1, "video": Fal
 def a_sweep(folder: Path, trials: int, **fixed: object) -> Sweep:
     return write_sweep(
         folder,
-        search={"trials": trials, "parameters": {"learning_rate": {"log_uniform": [1e-3, 3e-3]}}, "fixed": fixed},
+        search={"trials": trials, "parameters": {"gamma": {"uniform": [0.9, 0.99]}}, "fixed": fixed},
         budget={"unit": "iterations", "max": 40},
         resources={"gpus": 0, "cpus": 1},
         final=FINAL,
@@ -78,6 +79,7 @@ def test_hosts_join_die_and_are_cut_off_and_nothing_is_lost(tmp_path):
     for trial, row in rows.items():
         assert sweep.iterations(trial) == list(range(1, int(row["iterations"]) + 1))
     assert head.name not in used(paths)
+    assert "raylet" not in out + err, "Ray's own words, and its stack traces"
     assert f"Ray's dashboard: {cluster.dashboard}, on its head" in out
     assert json.loads(paths.result.read_text())["phase"] == "finished"
     assert set(json.loads(paths.environment.read_text())["gpus"]) == {dying.name, steady.name}

@@ -61,9 +61,13 @@ def test_a_sweep_is_started_looked_at_ended_resumed_and_reported_from_outside_it
         code, out, err = say(*typed["status"], "--json")
         assert code == 0, err
         assert (json.loads(out)["phase"], json.loads(out)["budget"]["max"]) == ("running", 9999)
+        watching = cluster.start_outside(*typed["status"], "--watch", cwd=laptop, hides=sweep.folder.parent)
+        assert watching.process.stdout and watching.process.stdout.readline().startswith("running: 1 running; 0:0")
         code, out, err = say(*typed["stop"])
         assert code == 0, err
         assert f"Stopped. Go on: python -m go1_sweep {shlex.join(typed['resume'])}" in out
+        code, out, err = watching.finish()
+        assert (code, err) == (0, "") and "sweep: interrupted" in out
         wait_for(lambda: not cluster.running(), 60, "the end of all that the sweep started")
         reached = iterations(trial)[-1]
 

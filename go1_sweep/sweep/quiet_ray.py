@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 import ray
+from ray._private import worker
 
 
 def init(**arguments: Any) -> Any:
@@ -23,6 +24,11 @@ def init(**arguments: Any) -> Any:
         raise KeyboardInterrupt from None
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put in one of its own
     # What Ray and Tune log of a lost actor names things that are in none of our files; we say it ourselves.
+    worker.print_to_stdstream = _unsaid  # of nodes that are gone, with the stack traces of their raylets
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return context
+
+
+def _unsaid(*_: object, **__: object) -> None:
+    pass
