@@ -1,8 +1,9 @@
-"""What a draw costs a sweep that has so many trials behind it, and a thousand that run: seconds, the size of its study.
+"""What a draw costs a sweep that has so many trials behind it: seconds, and the size of its study.
 
 The trials are put into the study as they end in one, and others as they run; then some are drawn and told.
 
     python benchmarks/draws.py --trials 1000 3000 10000 --out benchmarks/results/draws.json
+    python benchmarks/draws.py --trials 1000 3000 --running 1000 --out benchmarks/results/draws_running.json
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main() -> None:
     """Measure each sampler on each size."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, nargs="+", default=[1000, 3000, 10000])
-    parser.add_argument("--running", type=int, default=1000)
+    parser.add_argument("--running", type=int, default=16)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows = [measured(trials, options.running, sampler) for trials in options.trials for sampler in ("tpe", "random")]
