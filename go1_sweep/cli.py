@@ -86,6 +86,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     export.add_argument("--num-envs", type=_count, help="of the exam, a multiple of 12 (default: the sweep's, or 48)")
     export.add_argument("--seeds", type=_count, help="of the exam (default: the sweep's, or 3)")
     export.add_argument("--no-video", action="store_true", help="film nothing")
+    export.add_argument(
+        "--verify", action="store_true", help="fail if the exported policy does not walk in plain MuJoCo as in the exam"
+    )
     export.set_defaults(command=_export)
 
     train = commands.add_parser("train", help="train one policy, without a sweep", allow_abbrev=False)
@@ -365,6 +368,7 @@ def _export(options: argparse.Namespace) -> None:
         video=not options.no_video,
         python=options.python,
         physics=options.physics,
+        verify=options.verify,
     )
     export(_brought(options.target), options.out, wanted, Terminal())
 

@@ -102,6 +102,11 @@ class PolicyPaths:
         return self.folder / "policy.pt"
 
     @property
+    def runtime(self) -> Path:
+        """What runs the policy on a robot; it needs numpy and onnxruntime."""
+        return self.folder / "policy.py"
+
+    @property
     def description(self) -> Path:
         """What the policy's input and output are, and where it comes from; written after the files that it names."""
         return self.folder / "policy.json"
@@ -110,6 +115,16 @@ class PolicyPaths:
     def evaluation(self) -> Path:
         """How the policy and its rivals did in the exam."""
         return self.folder / "evaluation.json"
+
+    @property
+    def sim_to_sim(self) -> Path:
+        """How the exported policy did in plain MuJoCo."""
+        return self.folder / "sim_to_sim.json"
+
+    @property
+    def sums(self) -> Path:
+        """The SHA-256 of every file, for ``sha256sum --check``."""
+        return self.folder / "SHA256SUMS"
 
     @property
     def video(self) -> Path:
@@ -125,6 +140,12 @@ class PolicyPaths:
     def readme(self) -> Path:
         """What the folder holds, and how it is used."""
         return self.folder / "README.md"
+
+    def files(self) -> list[Path]:
+        """All of these that are there, but for ``sums``."""
+        runs = (self.onnx, self.torchscript, self.description, self.runtime, self.checkpoint)
+        tells = (self.readme, self.evaluation, self.sim_to_sim, self.video, self.baseline_video)
+        return [each for each in (*runs, *tells) if each.exists()]
 
 
 @dataclass(frozen=True)
@@ -266,7 +287,8 @@ def is_of_driver(name: str) -> bool:
     if SweepPaths(Path()).trials.name in parts[:-1]:
         return parts[-1].startswith("evaluation_") or parts[-1] == TrialPaths(Path()).hparams.name
     best = SweepPaths(Path()).best
-    return parts[0] != best.folder.name or parts[-1] in (best.evaluation.name, best.readme.name)
+    ours = (best.evaluation, best.readme, best.sim_to_sim, best.sums)
+    return parts[0] != best.folder.name or parts[-1] in [each.name for each in ours]
 
 
 def is_checkpoint(name: str) -> bool:

@@ -112,11 +112,13 @@ class Export:
     Attributes:
         folder: for the files; exists.
         origin: where the policy comes from, for its description.
+        exam: how it did there, likewise.
     """
 
     policy: Policy
     folder: str
     origin: dict[str, str]
+    exam: dict[str, float]
 
 
 @dataclass(frozen=True)

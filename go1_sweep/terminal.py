@@ -145,6 +145,8 @@ class Terminal:
         self._figures("in the exam", winner, *([beside] if beside else []))
         if outcome.verdict:
             self._say(f"  [bold]{escape(outcome.verdict.sentence)}[/]")
+        if outcome.sim_to_sim:
+            self._say(f"  {escape(outcome.sim_to_sim.sentence)}")
         self._say(f"  checkpoint {escape(shown(paths.checkpoint))} ({escape(title(winner.trial, winner.checkpoint))})")
         self._say(f"  policy     {escape(shown(paths.onnx))} ({paths.torchscript.name}, {paths.description.name})")
         video = f"none: {outcome.no_video}" if outcome.no_video else shown(paths.video)

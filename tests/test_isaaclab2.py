@@ -203,7 +203,7 @@ def test_a_policy_sits_the_exam_by_its_commands(talk, trained, tmp_path):
 
 
 def test_a_policy_is_exported_with_what_its_numbers_mean(talk, trained, tmp_path):
-    answer = ask(talk, protocol.Export(policy(trained), str(tmp_path), {}))
+    answer = ask(talk, protocol.Export(policy(trained), str(tmp_path), {}, {}))
     assert isinstance(answer, protocol.Finished), answer
     paths = PolicyPaths(tmp_path)
     description = json.loads(paths.description.read_text())
@@ -211,10 +211,10 @@ def test_a_policy_is_exported_with_what_its_numbers_mean(talk, trained, tmp_path
         ("base_lin_vel", 3),
         ("base_ang_vel", 3),
         ("projected_gravity", 3),
-        ("velocity_commands", 3),
+        ("command", 3),
         ("joint_pos", 12),
         ("joint_vel", 12),
-        ("actions", 12),
+        ("last_action", 12),
         ("height_scan", 187),
     ]
     hip = description["actions"][0]

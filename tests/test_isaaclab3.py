@@ -54,7 +54,7 @@ def test_a_policy_is_trained_trained_further_judged_and_exported(talk, tmp_path,
     assert isinstance(judged, protocol.Evaluated), judged
     assert (judged.max_length, sum(episode.length for episode in judged.episodes)) == (1000, 40)
     (tmp_path / "policy").mkdir()
-    exported = ask(talk, protocol.Export(policy, str(tmp_path / "policy"), {}))
+    exported = ask(talk, protocol.Export(policy, str(tmp_path / "policy"), {}, {}))
     assert isinstance(exported, protocol.Finished), exported
     assert PolicyPaths(tmp_path / "policy").description.exists()
 

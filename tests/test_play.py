@@ -405,7 +405,7 @@ def test_a_checkpoint_of_an_older_rsl_rl_is_the_very_same_policy_and_is_exported
     assert read.keys() == content.keys()
     assert read["critic_state_dict"].keys() == content["critic_state_dict"].keys()
     (tmp_path / "policy").mkdir()
-    export(simulator, protocol.Export(old, str(tmp_path / "policy"), {}), "cpu")
+    export(simulator, protocol.Export(old, str(tmp_path / "policy"), {}, {}), "cpu")
     assert PolicyPaths(tmp_path / "policy").description.exists()
 
 
@@ -417,7 +417,11 @@ def test_the_optimizer_counts_the_spread_first_as_older_versions_did(simulator, 
 
 
 def test_exported_files_give_the_checkpoints_actions_for_any_number_of_robots(simulator, policy, tmp_path):
-    export(simulator, protocol.Export(policy, str(tmp_path), {"sweep": "s", "checkpoint": "model_1.pt"}), "cpu")
+    export(
+        simulator,
+        protocol.Export(policy, str(tmp_path), {"sweep": "s", "checkpoint": "model_1.pt"}, {"score": 0.9}),
+        "cpu",
+    )
     paths = PolicyPaths(tmp_path)
     description = json.loads(paths.description.read_text())
     assert [path.name for path in sorted(tmp_path.iterdir())] == [
@@ -425,6 +429,7 @@ def test_exported_files_give_the_checkpoints_actions_for_any_number_of_robots(si
         "policy.json",
         "policy.onnx",
         "policy.pt",
+        "policy.py",
     ], "one ONNX file, no second one with weights"
     size = sum(term["size"] for term in description["observations"])
     session = onnxruntime.InferenceSession(str(paths.onnx))
@@ -439,7 +444,7 @@ def test_exported_files_give_the_checkpoints_actions_for_any_number_of_robots(si
         assert np.abs(actions - expected.numpy()).max() < 1e-5
         assert (script(observations) - expected).abs().max() < 1e-5
     assert max(description["differences"][name] for name in ("policy.onnx", "policy.pt")) < 1e-5
-    assert description["differences"]["observations"] == 200
+    assert description["differences"]["observations"] == 1000
     assert (description["sweep"], description["simulator"]) == ("s", simulator.name)
     for name, digest in description["sha256"].items():
         printed = subprocess.run(["sha256sum", tmp_path / name], capture_output=True, text=True, check=True).stdout

@@ -35,7 +35,7 @@ EXAMPLES = [
         [protocol.Episode(21.5, 1000, 0.25, 0.5, 0.5, 0.25, 2.0, fell=False, cut_off=True, env=3)],
     ),
     protocol.Film(POLICY, 7, 500, 2, "/runs/best/video.mp4"),
-    protocol.Export(POLICY, "/runs/best", {"sweep": "flat", "trial": "0003"}),
+    protocol.Export(POLICY, "/runs/best", {"sweep": "flat", "trial": "0003"}, {"score": 0.9}),
     protocol.View(POLICY, 50, 7, 0, "window"),
     protocol.Working(20, 1000),
     protocol.Viewing("http://127.0.0.1:8080"),

@@ -307,6 +307,17 @@ class Simulator(ABC):
             ConfigError: the task's actions are not targets of joint positions.
         """
 
+    @abstractmethod
+    def command_limits(self, config: TaskConfig, steps: int) -> list[list[float]]:
+        """The least and the greatest velocity command in training, forward, left [m/s] and turn left [rad/s].
+
+        None where the task commands no velocity.
+
+        Args:
+            config: for training.
+            steps: of the env that the policy was trained for.
+        """
+
     def view(self, env: VecEnv, actor: Actor, *, in_window: bool, steps: int, opened: Callable[[str], None]) -> None:
         """Show the policy at real speed until the viewer is closed.
 

@@ -26,6 +26,8 @@ from tensordict import TensorDict
 from go1_sweep.simulators.base import Purpose, RobotState, Simulator, TaskConfig
 from go1_sweep.simulators.policy_interface import JointAction, ObservationTerm, PolicyInterface
 
+JOINTS = ("left", "right")
+
 Fault = Literal[
     "", "crash", "exit", "raise", "hang", "nan", "inf", "explode", "oom", "garbage", "half_line", "slow", "child"
 ]
@@ -269,9 +271,15 @@ class Fake(Simulator):
         """Three numbers in, two joints out."""
         return PolicyInterface(
             observations=[
-                ObservationTerm("phase", 2, "how far the episode is, and its sine", "", ["phase", "sine"]),
-                ObservationTerm("one", 1, "a constant", "", ["one"]),
+                ObservationTerm("phase", "phase", 2, "how far the episode is, and its sine", "", ["phase", "sine"]),
+                ObservationTerm("one", "one", 1, "a constant", "", ["one"]),
             ],
-            actions=[JointAction(name, 0.25, 0.1, 20.0, 0.5, None) for name in ("left", "right")],
+            actions=[JointAction(name, 0.25, 0.1, 20.0, 0.5, 10.0, [-1.0, 1.0], None) for name in JOINTS],
             action_clip=None,
+            joints=list(JOINTS),
+            decimation=1,
         )
+
+    def command_limits(self, config: TaskConfig, steps: int) -> list[list[float]]:
+        """Of no command."""
+        return []

@@ -19,6 +19,7 @@ from rsl_rl.runners import OnPolicyRunner
 from go1_sweep.simulators import isaaclab_app, isaaclab_release
 from go1_sweep.simulators.base import ConfigError, Purpose, RobotState, Simulator, TaskConfig
 from go1_sweep.simulators.managers import (
+    command_limits,
     levels_on_same_terrain,
     place_on_terrain,
     specific_power,
@@ -179,7 +180,13 @@ class IsaacLab(Simulator):
             ],
             actions=joint_actions(unwrapped),
             action_clip=config.agent.clip_actions,
+            joints=list(velocity_command(unwrapped).robot.joint_names),
+            decimation=unwrapped.cfg.decimation,
         )
+
+    def command_limits(self, config: TaskConfig, steps: int) -> list[list[float]]:
+        """Isaac Lab's tasks have no stages of them."""
+        return command_limits(vars(config.env.commands).values())
 
     def curriculum(self, env: VecEnv) -> dict[str, torch.Tensor]:
         """The env's step counter, and the level and the kind of terrain of each env, shape (num_envs,)."""

@@ -31,24 +31,28 @@ def observation_terms(env: Any, group: str) -> list[ObservationTerm]:
     return terms
 
 
-def _vector(quantity: str, unit: str) -> Callable[[Any, Any], dict[str, Any]]:
-    return lambda env, cfg: {"quantity": quantity, "unit": unit, "parts": AXES}
+def _always(description: dict[str, Any]) -> Callable[[Any, Any], dict[str, Any]]:
+    return lambda env, cfg: description
+
+
+def _velocity(name: str, quantity: str, unit: str) -> Callable[[Any, Any], dict[str, Any]]:
+    return _always({"name": name, "quantity": quantity, "unit": unit, "parts": AXES})
 
 
 def _joint_positions(env: Any, cfg: Any) -> dict[str, Any]:
-    return managers.of_joints(env, cfg, "joint positions", "rad", lambda data: tensor_of(data.default_joint_pos))
+    return managers.of_joints(
+        env, cfg, "joint_pos", "joint positions", "rad", lambda data: tensor_of(data.default_joint_pos)
+    )
 
 
 def _joint_velocities(env: Any, cfg: Any) -> dict[str, Any]:
-    return managers.of_joints(env, cfg, "joint velocities", "rad/s", lambda data: tensor_of(data.default_joint_vel))
+    return managers.of_joints(
+        env, cfg, "joint_vel", "joint velocities", "rad/s", lambda data: tensor_of(data.default_joint_vel)
+    )
 
 
 def _last_action(env: Any, cfg: Any) -> dict[str, Any]:
     return managers.last_action([joint.name for joint in joint_actions(env)])
-
-
-def _command(env: Any, cfg: Any) -> dict[str, Any]:
-    return managers.COMMAND
 
 
 def _height_scan(env: Any, cfg: Any) -> dict[str, Any]:
@@ -62,13 +66,13 @@ def _undescribed(env: Any, cfg: Any) -> dict[str, Any]:
 
 
 DESCRIBED: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
-    "base_lin_vel": _vector("linear velocity of the base, in its frame", "m/s"),
-    "base_ang_vel": _vector("angular velocity of the base, in its frame", "rad/s"),
-    "projected_gravity": _vector("direction of gravity in the base frame, a unit vector", ""),
+    "base_lin_vel": _velocity("base_lin_vel", "linear velocity of the base, in its frame", "m/s"),
+    "base_ang_vel": _velocity("base_ang_vel", "angular velocity of the base, in its frame", "rad/s"),
+    "projected_gravity": _always(managers.GRAVITY_DIRECTION),
     "joint_pos_rel": _joint_positions,
     "joint_vel_rel": _joint_velocities,
     "last_action": _last_action,
-    "generated_commands": _command,
+    "generated_commands": _always(managers.COMMAND),
     "height_scan": _height_scan,
 }
 """By the name of the function in ``isaaclab.envs.mdp``."""
@@ -87,10 +91,10 @@ def joint_actions(env: Any) -> list[JointAction]:
         if not isinstance(term, positions):
             raise ConfigError(f"the action '{term_name}' is no target of joint positions, and only those are exported")
         robot = env.scene[term.cfg.asset_name]
-        gains = _gains(robot)
+        motors, limits = _motors(robot), tensor_of(robot.data.joint_pos_limits)[0].tolist()
         scales, offsets = first_row(term._scale, term), first_row(term._offset, term)
         for i, joint in enumerate(term._joint_names):
-            stiffness, damping = gains.get(joint, (None, None))
+            stiffness, damping, torque_limit = motors[joint]
             joints.append(
                 JointAction(
                     name=joint,
@@ -98,18 +102,22 @@ def joint_actions(env: Any) -> list[JointAction]:
                     default_position=offsets[i],
                     stiffness=stiffness,
                     damping=damping,
+                    torque_limit=torque_limit,
+                    position_limits=limits[robot.joint_names.index(joint)],
                     target_limits=None if term.cfg.clip is None else term._clip[0, i].tolist(),
                 )
             )
     return joints
 
 
-def _gains(robot: Any) -> dict[str, tuple[float, float]]:
-    """Stiffness and damping of each joint whose actuator is a position controller, and no network."""
-    gains = {}
+def _motors(robot: Any) -> dict[str, tuple[float | None, float | None, float | None]]:
+    """Stiffness, damping and torque limit of each joint; of a motor that is a network, the last alone."""
+    motors = {}
     for actuator in robot.actuators.values():
+        stiffness, damping, torque = (
+            tensor_of(each)[0].tolist() for each in (actuator.stiffness, actuator.damping, actuator.effort_limit)
+        )
         if hasattr(actuator.cfg, "network_file"):
-            continue
-        rows = (tensor_of(actuator.stiffness)[0].tolist(), tensor_of(actuator.damping)[0].tolist())
-        gains |= dict(zip(actuator.joint_names, zip(*rows, strict=True), strict=True))
-    return gains
+            stiffness = damping = [None] * len(torque)
+        motors |= dict(zip(actuator.joint_names, zip(stiffness, damping, torque, strict=True), strict=True))
+    return motors

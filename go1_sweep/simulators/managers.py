@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -15,7 +15,15 @@ AXES = ["x", "y", "z"]
 GRAVITY = 9.81
 """[m/s^2]"""
 
+GRAVITY_DIRECTION = {
+    "name": "projected_gravity",
+    "quantity": "direction of gravity in the base frame, a unit vector",
+    "unit": "",
+    "parts": AXES,
+}
+
 COMMAND = {
+    "name": "command",
     "quantity": "commanded velocity in the base frame",
     "unit": "m/s, m/s, rad/s",
     "parts": ["forward", "left", "turn left"],
@@ -23,22 +31,21 @@ COMMAND = {
 """The description of a velocity command."""
 
 
-def observation_term(name: str, shape: tuple[int, ...], cfg: Any, **rest: Any) -> ObservationTerm:
+def observation_term(term: str, shape: tuple[int, ...], cfg: Any, **rest: Any) -> ObservationTerm:
     """A part of a policy's input.
 
     Args:
-        name: of the term in its manager.
+        term: its name in its manager.
         shape: of what it gives for one env.
         cfg: of the term.
-        rest: what its configuration does not say.
+        rest: what its configuration does not say, perhaps its name.
     """
     return ObservationTerm(
-        name=name,
+        **{"name": term, "term": term, **rest},
         size=torch.Size(shape).numel(),
         clip=None if cfg.clip is None else list(cfg.clip),
         scale=1.0 if cfg.scale is None else torch.as_tensor(cfg.scale).tolist(),
         history=max(1, cfg.history_length),
-        **rest,
     )
 
 
@@ -55,14 +62,25 @@ def velocity_command(env: Any) -> Any:
     raise ConfigError("the task has no velocity command, so that nothing says how well its robot follows")
 
 
+def command_limits(commands: Iterable[Any]) -> list[list[float]]:
+    """The least and the greatest velocity command, by its parts; none where no command's configuration has ranges."""
+    for each in commands:
+        ranges: Any = getattr(each, "ranges", None)
+        if hasattr(ranges, "lin_vel_x"):
+            return [list(limits) for limits in (ranges.lin_vel_x, ranges.lin_vel_y, ranges.ang_vel_z)]
+    return []
+
+
 def last_action(joints: list[str]) -> dict[str, Any]:
     """The description of the policy's last output."""
-    return {"quantity": "the policy's last output as it was; 0 before the first", "unit": "", "parts": joints}
+    quantity = "the policy's last output, clipped to action_clip; 0 before the first"
+    return {"name": "last_action", "quantity": quantity, "unit": "", "parts": joints}
 
 
 def height_scan(points: torch.Tensor, offset: float) -> dict[str, Any]:
     """The description of a scan of the ground at points, (number, 3), in the base frame [m]."""
     return {
+        "name": "height_scan",
         "quantity": "height of the base above the ground, at points x forward and y left of it [m]",
         "unit": "m",
         "parts": [f"x={x:+.2f} y={y:+.2f}" for x, y, _ in points.tolist()],
@@ -76,12 +94,15 @@ def undescribed(simulator: str, function: Any) -> dict[str, Any]:
     return {"quantity": f"what {simulator}'s {name} gives", "unit": "", "parts": []}
 
 
-def of_joints(env: Any, cfg: Any, quantity: str, unit: str, default: Callable[[Any], torch.Tensor]) -> dict[str, Any]:
+def of_joints(
+    env: Any, cfg: Any, name: str, quantity: str, unit: str, default: Callable[[Any], torch.Tensor]
+) -> dict[str, Any]:
     """The description of a quantity of the joints that a term observes, relative to its default.
 
     Args:
         env: whose term it is.
         cfg: of the term.
+        name: of the observation.
         quantity: in words.
         unit: of it.
         default: takes it from the robot's data, shape (num_envs, num_joints).
@@ -91,7 +112,7 @@ def of_joints(env: Any, cfg: Any, quantity: str, unit: str, default: Callable[[A
     given = asset.joint_ids if asset else slice(None)
     ids = list(range(robot.num_joints))[given] if isinstance(given, slice) else [int(i) for i in given]
     parts, offset = [robot.joint_names[i] for i in ids], default(robot.data)[0, ids].tolist()
-    return {"quantity": quantity, "unit": unit, "parts": parts, "offset": offset}
+    return {"name": name, "quantity": quantity, "unit": unit, "parts": parts, "offset": offset}
 
 
 def first_row(value: torch.Tensor | float, term: Any) -> list[float]:

@@ -24,6 +24,7 @@ from viser import ViserServer
 
 from go1_sweep.simulators.base import Actor, Purpose, RobotState, Simulator, TaskConfig
 from go1_sweep.simulators.managers import (
+    command_limits,
     levels_on_same_terrain,
     place_on_terrain,
     specific_power,
@@ -130,7 +131,18 @@ class Mjlab(Simulator):
             observations=[term for group in groups for term in observation_terms(unwrapped, group)],
             actions=joint_actions(unwrapped),
             action_clip=config.agent.clip_actions,
+            joints=list(velocity_command(unwrapped).robot.joint_names),
+            decimation=unwrapped.cfg.decimation,
         )
+
+    def command_limits(self, config: TaskConfig, steps: int) -> list[list[float]]:
+        """Of the task's last stage that began by then."""
+        for term in config.env.curriculum.values():
+            for stage in term.params.get("velocity_stages", ()):
+                if stage["step"] <= steps:
+                    ranges = config.env.commands[term.params["command_name"]].ranges
+                    vars(ranges).update({name: limits for name, limits in stage.items() if name != "step" and limits})
+        return command_limits(config.env.commands.values())
 
     def view(self, env: VecEnv, actor: Actor, *, in_window: bool, steps: int, opened: Callable[[str], None]) -> None:
         """MuJoCo's own window, or viser's page."""

@@ -33,23 +33,24 @@ def _sensor(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
     kinds = cast(Any, mujoco).mjtSensor
     kind = kinds(env.sim.mj_model.sensor(name).type[0])
     known = {
-        kinds.mjSENS_VELOCIMETER: ("linear velocity of the IMU, in its frame", "m/s"),
-        kinds.mjSENS_GYRO: ("angular velocity of the IMU, in its frame", "rad/s"),
+        kinds.mjSENS_VELOCIMETER: ("imu_lin_vel", "linear velocity of the IMU, in its frame", "m/s"),
+        kinds.mjSENS_GYRO: ("base_ang_vel", "angular velocity of the IMU, in its frame", "rad/s"),
     }
-    quantity, unit = known.get(kind, (f"MuJoCo's sensor {name}", ""))
-    return {"quantity": quantity, "unit": unit, "parts": AXES}
+    if kind not in known:
+        return {"quantity": f"MuJoCo's sensor {name}", "unit": "", "parts": AXES}
+    return dict(zip(("name", "quantity", "unit"), known[kind], strict=True), parts=AXES)
 
 
 def _gravity(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
-    return {"quantity": "direction of gravity in the base frame, a unit vector", "unit": "", "parts": AXES}
+    return managers.GRAVITY_DIRECTION
 
 
 def _joint_positions(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
-    return managers.of_joints(env, cfg, "joint positions", "rad", lambda data: data.default_joint_pos)
+    return managers.of_joints(env, cfg, "joint_pos", "joint positions", "rad", lambda data: data.default_joint_pos)
 
 
 def _joint_velocities(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
-    return managers.of_joints(env, cfg, "joint velocities", "rad/s", lambda data: data.default_joint_vel)
+    return managers.of_joints(env, cfg, "joint_vel", "joint velocities", "rad/s", lambda data: data.default_joint_vel)
 
 
 def _last_action(env: ManagerBasedRlEnv, cfg: ObservationTermCfg) -> dict[str, Any]:
@@ -95,6 +96,7 @@ def joint_actions(env: ManagerBasedRlEnv) -> list[JointAction]:
             raise ConfigError(f"the action '{term_name}' is no target of joint positions, and only those are exported")
         robot = env.scene[term.cfg.entity_name]
         actuators = {actuator.target.split("/")[-1]: actuator.id for actuator in robot.spec.actuators}
+        limits = robot.data.joint_pos_limits[0].tolist()
         scales, offsets = first_row(term.scale, term), first_row(term.offset, term)
         for i, joint in enumerate(term.target_names):
             actuator = actuators[joint]
@@ -105,6 +107,8 @@ def joint_actions(env: ManagerBasedRlEnv) -> list[JointAction]:
                     default_position=offsets[i],
                     stiffness=float(model.actuator_gainprm[actuator, 0]),
                     damping=float(-model.actuator_biasprm[actuator, 2]),
+                    torque_limit=float(model.actuator_forcerange[actuator, 1]) or None,
+                    position_limits=limits[robot.joint_names.index(joint)],
                     target_limits=None if term.cfg.clip is None else term._clip[0, i].tolist(),
                 )
             )

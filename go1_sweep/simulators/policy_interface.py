@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+UNITREE_SDK = [f"{leg}_{joint}_joint" for leg in ("FR", "FL", "RR", "RL") for joint in ("hip", "thigh", "calf")]
+"""The Go1's joints in the order of the SDK's motors (unitree_legged_sdk, quadruped.h), and of MuJoCo's model of it."""
+
+_VELOCITY = (
+    "no sensor of the Go1 measures how fast it moves: that must be estimated, from its legs and its IMU say, or the "
+    "policy be trained without it"
+)
+NOT_MEASURED = {
+    "base_lin_vel": _VELOCITY,
+    "imu_lin_vel": _VELOCITY,
+    "height_scan": "no sensor of the Go1 measures the ground around it: it must come from a map, made of its cameras' "
+    "pictures say, or the policy be trained without it",
+}
+"""What a policy may observe, and a robot cannot; by the name of the observation."""
+
 
 @dataclass(frozen=True)
 class ObservationTerm:
     """A part of the policy's input: ``scale * clip(measured - offset)``, with its history, oldest first.
 
     Attributes:
-        name: as the simulator calls it.
+        name: the same from each simulator; of what is not known here, the simulator's own.
+        term: as the simulator calls it.
         size: how many numbers it is, its history included.
         quantity: what is measured, in words.
         unit: of what is measured; empty where it has none.
@@ -23,6 +39,7 @@ class ObservationTerm:
     """
 
     name: str
+    term: str
     size: int
     quantity: str
     unit: str
@@ -44,6 +61,8 @@ class JointAction:
         default_position: [rad].
         stiffness: of the position controller [N m/rad]; ``None``: it is no such controller, but a network.
         damping: of the position controller [N m s/rad]; ``None``: likewise.
+        torque_limit: the most that the motor gives [N m]; ``None``: without limit.
+        position_limits: between which the joint can move [rad].
         target_limits: the bounds that the target is clipped to [rad]; ``None``: not clipped.
     """
 
@@ -52,6 +71,8 @@ class JointAction:
     default_position: float
     stiffness: float | None
     damping: float | None
+    torque_limit: float | None
+    position_limits: list[float]
     target_limits: list[float] | None
 
 
@@ -63,8 +84,28 @@ class PolicyInterface:
         observations: in the order of the input.
         actions: in the order of the output.
         action_clip: the policy's output is clipped to plus and minus this; ``None``: not clipped.
+        joints: of the robot, in the simulator's order.
+        decimation: how many steps of the physics an action is held.
     """
 
     observations: list[ObservationTerm]
     actions: list[JointAction]
     action_clip: float | None
+    joints: list[str]
+    decimation: int
+
+    @property
+    def joint_order(self) -> dict[str, list[str]]:
+        """The joints in the order of the simulator and, if they are a Go1's, of others."""
+        orders = {"simulator": self.joints}
+        if sorted(self.joints) == sorted(UNITREE_SDK):
+            orders |= {"unitree_sdk": UNITREE_SDK, "mujoco": UNITREE_SDK}
+        return orders
+
+    @property
+    def warnings(self) -> list[str]:
+        """What stands between the policy and the robot, a sentence each."""
+        found = [f"{each.name}: {NOT_MEASURED[each.name]}" for each in self.observations if each.name in NOT_MEASURED]
+        if any(each.stiffness is None for each in self.actions):
+            found.append("in training the motors were a network: stiffness and damping for the robot are not known")
+        return [*found, "this policy was never tried on a robot"]

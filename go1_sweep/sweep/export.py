@@ -32,6 +32,7 @@ class Wanted:
         video: whether to film the winner.
         python: the interpreter that has the simulator.
         physics: of Isaac Lab.
+        verify: whether it is a failure where the policy does not do in plain MuJoCo what it did in the exam.
     """
 
     task: str | None = None
@@ -41,6 +42,7 @@ class Wanted:
     video: bool = True
     python: str | None = None
     physics: str | None = None
+    verify: bool = False
 
     def applied_to(self, final: FinalSpec) -> FinalSpec:
         """How the final stage is to be.
@@ -119,6 +121,13 @@ def export(target: Path, out: Path, wanted: Wanted, terminal: Terminal) -> None:
         except OSError as error:
             raise UserError(f"{error.filename or shown(out)}: {error.strerror or error}") from error
     terminal.exported(stage.folder, outcome)
+    if wanted.verify and not (outcome.sim_to_sim and outcome.sim_to_sim.agrees):
+        why = (
+            "does not do there what it did in the exam"
+            if outcome.sim_to_sim
+            else "was not tried there, as is said above"
+        )
+        raise UserError(f"--verify: the policy in {shown(out)} {why}")
     if source.spec and source.spec.final.retrain_seeds:
         terminal.note("What trainings with fresh seeds said of the parameters is in the sweep's own result.json")
 

@@ -6,12 +6,15 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from go1_sweep import finalists, protocol
+from go1_sweep.checkpoint import sha256
+from go1_sweep.deploy import BundleError
 from go1_sweep.errors import UserError
 from go1_sweep.evaluation import Evaluation
 from go1_sweep.finalists import Candidate, Retrained, Seeds
-from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, write_json
+from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, write_atomically, write_json
 from go1_sweep.spec import FinalSpec, Spec
 from go1_sweep.spec_rules import FEWEST
 from go1_sweep.sweep import bundle_readme
@@ -23,6 +26,9 @@ from go1_sweep.trials_table import TrialRecord
 from go1_sweep.verdict import Verdict, of_parameters, of_policies
 from go1_sweep.wording import title
 from go1_sweep.worker.process import WorkerSpec
+
+if TYPE_CHECKING:
+    from go1_sweep.deploy.sim_to_sim import SimToSim
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class Outcome:
         candidates: all that could sit the exam, with the selecting seeds; empty where there is but one.
         verdict: on the winner; ``None`` where there is no baseline.
         no_video: why there is no video; empty if there is one.
+        sim_to_sim: how the exported policy does outside its simulator; ``None``: that could not be tried.
         retrained: the trainings with the parameters of both, judged; empty where there was none.
         player_seconds: that playing, filming and exporting took in all slots together.
     """
@@ -86,6 +93,7 @@ class Outcome:
     candidates: list[Evaluation]
     verdict: Verdict | None
     no_video: str
+    sim_to_sim: SimToSim | None = None
     retrained: list[Evaluation] = field(default_factory=list)
     player_seconds: float = 0.0
 
@@ -120,14 +128,16 @@ def run(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> Outcom
         if best not in judged:
             raise UserError(f"{_title(candidates[best])} was selected, and could not be judged")
         beside = candidates[rival] if rival in judged else None
-        no_video = _film_and_export(stage, players, candidates[best], beside, terminal)
+        no_video = _film_and_export(stage, players, candidates[best], judged[best], beside, terminal)
     winner, baseline = judged[best], judged.get(rival) if rival is not None else None
     if winner.trial == BASELINE and (selected or stage.is_of_run):
         baseline = winner
     if baseline is None and stage.is_of_run:
         terminal.note("No verdict: there is no baseline that could be judged")
     verdict = of_policies(winner, baseline) if baseline else None
-    outcome = Outcome(winner, baseline, list(selected.values()), verdict, no_video, player_seconds=players.seconds)
+    tried = _tried_in_mujoco(stage, winner, terminal)
+    seconds = players.seconds
+    outcome = Outcome(winner, baseline, list(selected.values()), verdict, no_video, tried, player_seconds=seconds)
     _write(stage, outcome)
     return outcome
 
@@ -198,6 +208,8 @@ def _write(stage: Stage, outcome: Outcome) -> None:
         },
     )
     bundle_readme.write(stage.folder, outcome)
+    sums = [f"{sha256(each)}  {each.name}\n" for each in stage.folder.files()]
+    write_atomically(stage.folder.sums, "".join(sums))
 
 
 def _picked(candidates: list[Candidate], selected: dict[int, Evaluation]) -> tuple[int, int | None]:
@@ -214,10 +226,12 @@ def _picked(candidates: list[Candidate], selected: dict[int, Evaluation]) -> tup
 
 
 def _film_and_export(
-    stage: Stage, players: Players, winner: Candidate, beside: Candidate | None, terminal: Terminal
+    stage: Stage, players: Players, winner: Candidate, judged: Evaluation, beside: Candidate | None, terminal: Terminal
 ) -> str:
     """Write the winner's files, and film who is shown beside it; why there is no video of the winner, if so."""
-    jobs: list[protocol.Job] = [protocol.Export(winner.policy, str(stage.folder.folder), winner.origin)]
+    figures = {name: each for name, each in dataclasses.asdict(judged.overall()).items() if each is not None}
+    exam = {"robots": judged.num_episodes, **figures}
+    jobs: list[protocol.Job] = [protocol.Export(winner.policy, str(stage.folder.folder), winner.origin, exam)]
     no_video = "none was asked for"
     films = {stage.folder.video: winner, stage.folder.baseline_video: beside}
     for path, candidate in films.items():
@@ -238,6 +252,20 @@ def _film_and_export(
                 if why:
                     raise UserError(f"{_title(winner)} cannot be exported: {why}")
     return no_video
+
+
+def _tried_in_mujoco(stage: Stage, winner: Evaluation, terminal: Terminal) -> SimToSim | None:
+    stage.folder.sim_to_sim.unlink(missing_ok=True)  # another one's, where the sweep was resumed
+    try:
+        from go1_sweep.deploy import sim_to_sim  # MuJoCo: a cluster's head may have no simulator
+
+        terminal.note("Driving a Go1 in plain MuJoCo with what was exported")
+        tried = sim_to_sim.compared(stage.folder.folder, winner)
+    except (BundleError, ModuleNotFoundError) as error:
+        terminal.note(f"Not tried in plain MuJoCo: {error}")
+        return None
+    tried.save(stage.folder.sim_to_sim)
+    return tried
 
 
 def _title(candidate: Candidate) -> str:

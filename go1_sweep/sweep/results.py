@@ -109,6 +109,7 @@ def write_result(
         "no_winner": no_winner,
         "baseline": _summary(paths, by_trial[baseline.trial], baseline) if baseline else None,
         "verdict": dataclasses.asdict(outcome.verdict) if outcome and outcome.verdict else None,
+        "sim_to_sim": tried.summary() if outcome and (tried := outcome.sim_to_sim) else None,
         "candidates": [each.summary() for each in outcome.candidates] if outcome else [],
         "retrained": [each.summary() for each in outcome.retrained] if outcome else [],
         "video": shown_in(paths, paths.best.video) if outcome and not outcome.no_video else None,

@@ -14,13 +14,14 @@ import torch
 
 from go1_sweep import protocol
 from go1_sweep.checkpoint import sha256
+from go1_sweep.deploy import policy as runtime
 from go1_sweep.paths import PolicyPaths, write_json
 from go1_sweep.simulators.base import Actor, Simulator
-from go1_sweep.trial.checkpoints import PolicyError
+from go1_sweep.trial.checkpoints import PolicyError, read_checkpoint
 from go1_sweep.trial.policy import Play, playing
 
-NUM_ENVS = 8
-STEPS = 25
+NUM_ENVS = 20
+STEPS = 50
 """The exported files are checked on the observations of that many envs and steps."""
 
 SEED = 0
@@ -33,7 +34,7 @@ TOLERANCE = 1e-5
 
 
 def export(simulator: Simulator, request: protocol.Export, device: str) -> None:
-    """Write ``checkpoint.pt``, ``policy.onnx``, ``policy.pt``, and last ``policy.json``.
+    """Write ``checkpoint.pt``, ``policy.onnx``, ``policy.pt``, ``policy.py``, and last ``policy.json``.
 
     Raises:
         PolicyError: see ``playing``; the policy is recurrent; or a file does not give the checkpoint's actions.
@@ -54,6 +55,7 @@ def export(simulator: Simulator, request: protocol.Export, device: str) -> None:
     if observations.shape[1] != expected:
         raise PolicyError(f"{task_id}: the policy takes {observations.shape[1]} numbers, and {expected} are described")
     shutil.copyfile(checkpoint, paths.checkpoint)
+    shutil.copyfile(runtime.__file__, paths.runtime)
     _write_torchscript(actor, paths.torchscript)
     _write_onnx(actor, observations, paths.onnx)
     differences = {
@@ -64,7 +66,10 @@ def export(simulator: Simulator, request: protocol.Export, device: str) -> None:
     for name, difference in differences.items():
         if not difference <= bound:
             raise PolicyError(f"{name} gives actions that are up to {difference:.2g} off the checkpoint's")
+    described = dataclasses.asdict(interface)
+    del described["joints"]  # which joint_order has
     description: dict[str, Any] = {
+        "format": runtime.FORMAT,
         "task": request.policy.task,
         "task_id": task_id,
         "simulator": simulator.name,
@@ -74,11 +79,25 @@ def export(simulator: Simulator, request: protocol.Export, device: str) -> None:
         "step_seconds": step_seconds,
         "input": INPUT,
         "output": OUTPUT,
-        **dataclasses.asdict(interface),
+        "normalizer": "inside the network",
+        **described,
+        "joint_order": interface.joint_order,
+        "command_limits": _command_limits(simulator, request.policy),
+        "warnings": interface.warnings,
+        "exam": request.exam,
         "differences": {"observations": len(observations), "max_action": actions.abs().max().item(), **differences},
-        "sha256": {path.name: sha256(path) for path in (paths.checkpoint, paths.onnx, paths.torchscript)},
+        "sha256": {
+            path.name: sha256(path) for path in (paths.checkpoint, paths.onnx, paths.torchscript, paths.runtime)
+        },
     }
     write_json(paths.description, description)
+
+
+def _command_limits(simulator: Simulator, policy: protocol.Policy) -> list[list[float]]:
+    config = simulator.load_config(simulator.resolve(policy.task))
+    simulator.apply(config, policy.parameters)
+    iterations = read_checkpoint(Path(policy.checkpoint)).get("iter", 0)
+    return simulator.command_limits(config, iterations * config.agent.num_steps_per_env)
 
 
 def _observe(play: Play) -> tuple[torch.Tensor, torch.Tensor]:
