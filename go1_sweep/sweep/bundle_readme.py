@@ -31,7 +31,7 @@ Every robot is in `evaluation.json`.{video}
 {sim_to_sim}
 ## On the robot
 
-**The policy was never tried on a real robot.** Hang it up, begin with low gains, and keep a hand on the switch.
+**The policy was never tried on a real robot.** Hang it up first, and keep a hand on what stops it.
 {warnings}
 `policy.py` runs it, with numpy and onnxruntime alone (Python 3.8 or later); it needs `policy.onnx` and `policy.json`
 beside it. Every {step_seconds:g} s:
@@ -43,6 +43,7 @@ from policy import Policy
 
 policy = Policy.load(".")
 motors = policy.places("unitree_sdk")  # which of the policy's joints each motor of the SDK is
+joints = motors.argsort()  # and the other way round: measured[joints] is in the policy's order
 while True:
     began = time.monotonic()
     targets = policy(
