@@ -23,8 +23,10 @@ from test_worker import Talk
 from test_worker import request as asked
 
 from go1_sweep import cli, exam, protocol
+from go1_sweep.deploy import Policy
 from go1_sweep.parameters import PARAMETERS, Value
 from go1_sweep.paths import PolicyPaths, TrialPaths
+from go1_sweep.simulators.policy_interface import UNITREE_SDK
 from go1_sweep.sweep import trainable
 from go1_sweep.trial.checkpoints import read_checkpoint
 from go1_sweep.worker.lookup import find_simulator
@@ -219,12 +221,19 @@ def test_a_policy_is_exported_with_what_its_numbers_mean(talk, trained, tmp_path
     ]
     hip = description["actions"][0]
     assert (hip["name"], hip["scale"], hip["stiffness"]) == ("FL_hip_joint", 0.25, None), "its motor is a network"
+    assert description["command_limits"] == [[-1.0, 1.0]] * 3
+    assert any(each.startswith("in training the motors were a network") for each in description["warnings"])
+    runtime = Policy.load(tmp_path)
+    assert [runtime.joints[place] for place in runtime.places("unitree_sdk")] == UNITREE_SDK != runtime.joints
+    standing: dict[str, Any] = {name: np.zeros(size) for name, size in runtime.inputs.items()}
+    standing["joint_pos"] = [joint["default_position"] for joint in description["actions"]]
+    assert np.isfinite(runtime(standing)).all()
     observations = torch.randn(5, 235)
     (actions,) = onnxruntime.InferenceSession(str(paths.onnx)).run(None, {"obs": observations.numpy()})
     scripted = torch.jit.load(paths.torchscript)(observations)
     torch.testing.assert_close(torch.from_numpy(actions), scripted, rtol=1e-4, atol=1e-5)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "checkpoint.pt", "policy.json", "policy.onnx", "policy.pt"
+        "checkpoint.pt", "policy.json", "policy.onnx", "policy.pt", "policy.py"
     ]  # fmt: skip
 
 

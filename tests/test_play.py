@@ -20,6 +20,7 @@ import torch
 from tensordict import TensorDict
 
 from go1_sweep import exam, protocol, simulators
+from go1_sweep.deploy import Policy
 from go1_sweep.paths import PolicyPaths
 from go1_sweep.simulators.base import ConfigError, Purpose, Simulator, TaskConfig
 from go1_sweep.trial.checkpoints import PolicyError, read_actor, read_checkpoint
@@ -199,10 +200,10 @@ def test_a_robot_that_follows_policy_json_sees_what_the_policy_sees():
         by_joint = {
             "joint_pos": robot.data.joint_pos_biased[0],  # what an encoder reads
             "joint_vel": robot.data.joint_vel[0],
-            "actions": action[0],
+            "last_action": action[0],
         }
         measured = {
-            "base_lin_vel": robot.data.root_link_lin_vel_b[0].tolist(),
+            "imu_lin_vel": robot.data.root_link_lin_vel_b[0].tolist(),
             "base_ang_vel": robot.data.root_link_ang_vel_b[0].tolist(),
             "projected_gravity": [2 * (w * y - x * z), -2 * (y * z + w * x), 2 * (x * x + y * y) - 1],
             "command": simulator.robot_state(env).command[0].tolist(),
@@ -449,6 +450,26 @@ def test_exported_files_give_the_checkpoints_actions_for_any_number_of_robots(si
     for name, digest in description["sha256"].items():
         printed = subprocess.run(["sha256sum", tmp_path / name], capture_output=True, text=True, check=True).stdout
         assert printed.split()[0] == digest
+
+
+def test_the_runtime_moves_the_joints_as_the_checkpoint_does(simulator, policy, tmp_path):
+    export(simulator, protocol.Export(policy, str(tmp_path), {}, {}), "cpu")
+    runtime = Policy.load(tmp_path)
+    actions = runtime.description["actions"]
+    default, scale = (torch.tensor([each[name] for each in actions]) for name in ("default_position", "scale"))
+    with playing(simulator, policy, "exam", num_envs=1, seed=3, device="cpu") as play, torch.inference_mode():
+        observations = reset(play.env)
+        for _ in range(20):
+            seen = torch.cat([observations[group] for group in play.actor.obs_groups], dim=-1)[0]
+            measured, at = {}, 0
+            for term in runtime.description["observations"]:
+                part = seen[at : at + term["size"]] / torch.tensor(term["scale"])
+                at += term["size"]
+                measured[term["name"]] = part + torch.tensor(term["offset"] or 0.0)
+            measured.pop("last_action", None)  # its own
+            action = play.actor(observations)
+            np.testing.assert_allclose(runtime(measured), (default + scale * action)[0], atol=1e-4)
+            observations, *_ = play.env.step(action)
 
 
 def test_a_checkpoint_that_is_none_is_told_in_a_sentence(tmp_path):

@@ -50,11 +50,11 @@ class Go1:
             ModuleNotFoundError: mjlab, which brings the model, is not installed.
         """
         self._policy = policy
-        self.model = _model(policy)
-        self.data: Any = mujoco.MjData(self.model)
         self._terms = {term["name"]: term for term in policy.description["observations"]}
         if unknown := [name for name in policy.inputs if name not in self._measurements()]:
             raise BundleError(f"nobody can measure {', '.join(unknown)} of a Go1 in MuJoCo")
+        self.model = _model(policy)
+        self.data: Any = mujoco.MjData(self.model)
         self._qpos = np.array([self.model.joint(joint).qposadr[0] for joint in policy.joints])
         self._substeps = round(policy.step_seconds / PHYSICS_SECONDS)
         self._points = _points(self._terms["height_scan"]["parts"]) if "height_scan" in policy.inputs else None

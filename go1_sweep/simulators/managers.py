@@ -81,7 +81,7 @@ def height_scan(points: torch.Tensor, offset: float) -> dict[str, Any]:
     """The description of a scan of the ground at points, (number, 3), in the base frame [m]."""
     return {
         "name": "height_scan",
-        "quantity": "height of the base above the ground, at points x forward and y left of it [m]",
+        "quantity": "height of the base above the ground, at points x and y meters forward and left of it",
         "unit": "m",
         "parts": [f"x={x:+.2f} y={y:+.2f}" for x, y, _ in points.tolist()],
         "offset": [offset] * len(points),

@@ -55,7 +55,8 @@ while True:
     time.sleep(max(0.0, began + policy.step_seconds - time.monotonic()))
 ```
 
-Joints are told and measured in the order of `policy.joints`: {joints}.
+Joints are told and measured in the order of `policy.joints`:
+{joints}.
 What cannot be right (a number too many, NaN, a joint beyond its limits, a file that was exchanged) is refused. Commands
 are clipped to those of training: {commands}.
 The normalization of the observations is inside the network; history and the last action are the runtime's business.
@@ -79,8 +80,9 @@ have `stiffness` [N m/rad], `damping` [N m s/rad] and `torque_limit` [N m] of ea
 IN_MUJOCO = """
 ## In another simulator
 
-{sentence}. There `policy.py` alone drove it: a Go1 of MuJoCo Menagerie on flat ground, told the same, without noise
-and pushes; here beside the robots of the exam that had the easiest ground.
+{sentence}.
+There `policy.py` alone drove a Go1 of MuJoCo Menagerie on flat ground, told the same as in the exam, without noise and
+pushes; beside it the robots of the exam that had the easiest ground.
 
 | command | off by, MuJoCo | off by, exam | stayed up, MuJoCo | stayed up, exam |
 |---|---|---|---|---|

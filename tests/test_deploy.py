@@ -1,0 +1,236 @@
+"""What an exported policy is outside the trainer: a runtime for the robot, and its proof in plain MuJoCo."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+from go1_sweep import exam  # noqa: E402
+from go1_sweep.deploy import BundleError, Policy, policy  # noqa: E402
+from go1_sweep.evaluation import Evaluation  # noqa: E402
+from go1_sweep.protocol import Episode  # noqa: E402
+from go1_sweep.simulators.policy_interface import UNITREE_SDK  # noqa: E402
+
+FLAT, ROUGH = (Path("benchmarks/results").resolve() / f"{task}_shared_h100" for task in ("flat", "rough"))
+"""Policies that walk: trained on GPUs."""
+
+
+def joint(name: str, scale: float = 0.5, default: float = 0.25) -> dict[str, Any]:
+    gains = {"stiffness": 20.0, "damping": 0.5, "torque_limit": 23.7}
+    return {
+        "name": name, "scale": scale, "default_position": default, **gains, "position_limits": [-1.0, 1.0],
+        "target_limits": None,
+    }  # fmt: skip
+
+
+def term(name: str, parts: list[str], history: int = 1, **rest: Any) -> dict[str, Any]:
+    size = len(parts) * history
+    return {"name": name, "size": size, "parts": parts, "offset": None, "clip": None, "scale": 1.0} | {
+        "history": history,
+        **rest,
+    }
+
+
+def bundle(folder: Path, observations: list[dict[str, Any]], picked: list[int], **rest: Any) -> Path:
+    """A policy with so many joints, each of whose actions is one of its inputs."""
+    size = sum(each["size"] for each in observations)
+    weights = np.eye(size, dtype=np.float32)[:, picked]
+    ends = {"obs": size, "actions": len(picked)}
+    taken, given = ([onnx.helper.make_tensor_value_info(name, 1, ["batch", ends[name]])] for name in ends)
+    node = onnx.helper.make_node("MatMul", ["obs", "weights"], ["actions"])
+    constants = [onnx.numpy_helper.from_array(weights, "weights")]
+    graph = onnx.helper.make_graph([node], "policy", taken, given, constants)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    folder.mkdir(exist_ok=True)
+    onnx.save(model, folder / "policy.onnx")
+    joints = [f"joint {i}" for i in range(len(picked))]
+    description = {
+        "format": policy.FORMAT, "step_seconds": 0.02, "input": "obs", "observations": observations,
+        "actions": [joint(name) for name in joints], "action_clip": None, "joint_order": {"simulator": joints[::-1]},
+        "command_limits": [[-1.0, 1.0], [-0.5, 0.5], [-0.25, 0.25]],
+        "sha256": {"policy.onnx": hashlib.sha256((folder / "policy.onnx").read_bytes()).hexdigest()},
+    }  # fmt: skip
+    (folder / "policy.json").write_text(json.dumps(description | rest))
+    return folder
+
+
+def test_an_observation_is_offset_clipped_and_scaled_and_an_action_becomes_a_target(tmp_path):
+    observed = term("joint_vel", ["a", "b"], offset=[1.0, 0.0], clip=[-2.0, 2.0], scale=[0.5, 2.0])
+    ours = Policy.load(bundle(tmp_path, [observed], [0, 1]))
+    assert ours.inputs == {"joint_vel": 2} and ours.joints == ["joint 0", "joint 1"]
+    np.testing.assert_allclose(ours({"joint_vel": [2.0, 5.0]}), [0.25 + 0.5 * (0.5 * 1.0), 0.25 + 0.5 * (2.0 * 2.0)])
+    np.testing.assert_allclose(ours.action, [0.5, 4.0])
+    assert list(ours.places("simulator")) == [1, 0]
+    limited = {"actions": [joint("a") | {"target_limits": [0.0, 0.3]}, joint("b")], "action_clip": 3.0}
+    ours = Policy.load(bundle(tmp_path, [observed], [0, 1], **limited))
+    np.testing.assert_allclose(ours({"joint_vel": [2.0, 5.0]}), [0.3, 0.25 + 0.5 * 3.0])
+
+
+def test_history_is_oldest_first_and_begins_with_what_was_measured_first(tmp_path):
+    observations = [term("one", ["x"], history=3), term("last_action", ["a", "b", "c"], history=2)]
+    ours = Policy.load(bundle(tmp_path, observations, [0, 1, 2]))
+    assert ours.inputs == {"one": 1}
+    given = []
+    for measured in (1.0, 2.0, 3.0, 4.0):
+        ours({"one": [measured]})
+        given.append(list(ours.action))
+    assert given == [[1, 1, 1], [1, 1, 2], [1, 2, 3], [2, 3, 4]]
+    assert list(ours._row[0]) == [2, 3, 4, 1, 1, 2, 1, 2, 3], "the last actions before, of which the first were 0"
+    ours.reset()
+    ours({"one": [9.0]})
+    assert list(ours._row[0]) == [9, 9, 9, 0, 0, 0, 0, 0, 0]
+
+
+def test_what_cannot_be_right_is_refused_and_changes_nothing(tmp_path):
+    observations = [term("joint_pos", ["joint 0", "joint 1"], history=2), term("command", ["x", "y", "z"])]
+    ours = Policy.load(bundle(tmp_path, observations, [0, 2]))
+    ours({"joint_pos": [0.5, 0.5], "command": [9.0, -9.0, 0.125]})
+    assert list(ours._row[0, 4:]) == [1.0, -0.5, 0.125], "commands are clipped to those of training"
+    before = ours._row.copy()
+    wrong = {
+        "the policy takes joint_pos, command, and was given joint_pos": {"joint_pos": [0, 0]},
+        "and was given joint_pos, command, more": {"joint_pos": [0, 0], "command": [0, 0, 0], "more": 1},
+        "joint_pos is 2 numbers, not 3": {"joint_pos": [0, 0, 0], "command": [0, 0, 0]},
+        "command is not finite": {"joint_pos": [0, 0], "command": [0, np.nan, 0]},
+        "joint 1 at -1.50 rad is beyond what the joint can do": {"joint_pos": [0, -1.5], "command": [0, 0, 0]},
+    }
+    for sentence, observation in wrong.items():
+        with pytest.raises(ValueError, match=sentence):
+            ours(observation)
+    ours({"joint_pos": [0.25, 0.25], "command": [0, 0, 0]})
+    assert list(ours._row[0, :4]) == [0.5, 0.5, 0.25, 0.25] and list(before[0, :4]) == [0.5] * 4
+
+
+def test_a_bundle_that_is_not_what_was_exported_is_refused(tmp_path):
+    with pytest.raises(BundleError, match=r"policy.json cannot be read: .*No such file"):
+        Policy.load(tmp_path)
+    bundle(tmp_path, [term("one", ["x"])], [0], format=policy.FORMAT + 1)
+    with pytest.raises(BundleError, match=f"is of format {policy.FORMAT + 1}, and this is for format {policy.FORMAT}"):
+        Policy.load(tmp_path)
+    bundle(tmp_path, [term("one", ["x"])], [0])
+    with open(tmp_path / "policy.onnx", "ab") as file:
+        file.write(b"\0")
+    with pytest.raises(BundleError, match=r"policy.onnx is not the file that was exported"):
+        Policy.load(tmp_path)
+    (tmp_path / "policy.onnx").unlink()
+    with pytest.raises(BundleError, match=r"policy.onnx cannot be read: No such file"):
+        Policy.load(tmp_path)
+
+
+ALONE = """
+import sys
+class Blocked:
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] in ("torch", "ray", "mujoco", "mjlab", "rsl_rl", "go1_sweep", "scipy", "pydantic"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocked())
+sys.path.insert(0, sys.argv[1])
+from policy import Policy
+ours = Policy.load(sys.argv[1])
+print(ours({name: [0.0] * size for name, size in ours.inputs.items() if name != "joint_pos"}
+           | {"joint_pos": [0.1, 0.9, -1.8, -0.1, 0.9, -1.8] * 2}).shape)
+"""
+
+
+def test_the_runtime_is_one_file_that_needs_neither_torch_nor_ray_nor_a_simulator(tmp_path):
+    for name in ("policy.json", "policy.onnx"):
+        shutil.copy(FLAT / name, tmp_path)
+    shutil.copy(policy.__file__, tmp_path)
+    done = subprocess.run([sys.executable, "-I", "-c", ALONE, tmp_path], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("(12,)\n", "")
+
+
+STEPS = 200
+
+
+def as_in_exam() -> Evaluation:
+    """An exam in which each robot did about as both policies did in theirs."""
+    walked = {"lin_vel_rmse": 0.16, "ang_vel_rmse": 0.15, "speed": 0.4, "power": 0.1, "target_rate": 6.0}
+    episodes = [Episode(0.0, STEPS, **walked, fell=False, cut_off=True, env=env) for env in range(48)]
+    return Evaluation("0002", "model_250.pt", "", (), True, "flat", {}, STEPS, 0.02, {1: episodes})
+
+
+@pytest.mark.parametrize("folder", [FLAT, ROUGH], ids=["flat", "rough"])
+def test_a_policy_that_walks_in_its_simulator_walks_in_plain_mujoco(folder, tmp_path):
+    pytest.importorskip("mjlab")
+    from go1_sweep.deploy import sim_to_sim
+
+    found = sim_to_sim.compared(folder, as_in_exam())
+    assert found.agrees and found.score > 0.85, found.sentence
+    assert [name for name, *_ in found.rows()] == [*exam.COMMANDS, "all"]
+    assert all(here.survival_rate == 1.0 and here.lin_vel_rmse < 0.35 for _, here, _ in found.rows())
+    found.save(tmp_path / "sim_to_sim.json")
+    written = json.loads((tmp_path / "sim_to_sim.json").read_text())
+    assert (written["agrees"], written["score"]) == (True, found.score)
+    assert written["commands"]["fast"]["mujoco"]["lin_vel_rmse"] < 0.35
+
+
+@pytest.mark.parametrize("what", ["joints of the targets", "joints of the measurements", "scale", "gains"])
+def test_what_was_lost_on_the_way_out_of_the_trainer_shows_in_plain_mujoco(what, tmp_path):
+    pytest.importorskip("mjlab")
+    from go1_sweep.deploy import sim_to_sim
+
+    description = json.loads((FLAT / "policy.json").read_text())
+    actions = description["actions"]
+    by_kind = [3 * leg + kind for kind in range(3) for leg in (1, 0, 3, 2)]  # as Isaac Lab has them
+    match what:
+        case "joints of the targets":
+            description["actions"] = [actions[i] for i in by_kind]
+        case "joints of the measurements":
+            for each in description["observations"]:
+                if each["name"].startswith("joint_"):
+                    each["parts"] = [each["parts"][i] for i in by_kind]
+        case "scale":
+            description["actions"] = [each | {"scale": 0.5 * each["scale"]} for each in actions]
+        case "gains":
+            description["actions"] = [each | {"stiffness": 0.5 * each["stiffness"]} for each in actions]
+    shutil.copy(FLAT / "policy.onnx", tmp_path)
+    (tmp_path / "policy.json").write_text(json.dumps(description))
+    found = sim_to_sim.compared(tmp_path, as_in_exam())
+    assert not found.agrees and "does NOT do outside the trainer" in found.sentence
+
+
+def test_the_ground_is_measured_where_the_scan_looks_for_it_however_the_robot_leans(tmp_path):
+    pytest.importorskip("mjlab")
+    from go1_sweep.deploy.go1 import Go1, mujoco
+
+    ours = Policy.load(ROUGH)
+    robot = Go1(ours)
+    points = next(each["parts"] for each in ours.description["observations"] if each["name"] == "height_scan")
+    for turned, lean in ((0.0, 0.0), (1.0, 0.0), (-2.0, 0.3)):
+        quaternion = np.zeros(4)
+        mujoco.mju_euler2Quat(quaternion, np.array([turned, lean, 0.0]), "zyx")
+        robot.data.qpos[:7] = [3.0, -2.0, 0.5, *quaternion]
+        mujoco.mj_forward(robot.model, robot.data)
+        np.testing.assert_allclose(robot.observe(np.zeros(3))["height_scan"], 0.5, atol=1e-6)
+        leaning = robot.observe(np.zeros(3))["projected_gravity"]
+        np.testing.assert_allclose(leaning, [np.sin(lean), 0.0, -np.cos(lean)], atol=1e-6)
+    assert len(points) == 187 and (points[0], points[16]) == ("x=-0.80 y=-0.50", "x=+0.80 y=-0.50")
+
+
+def test_the_models_joints_are_in_the_order_that_is_told():
+    pytest.importorskip("mjlab")
+    from go1_sweep.deploy.go1 import model_file, mujoco
+
+    model = mujoco.MjModel.from_xml_path(str(model_file()))
+    assert [model.joint(i).name for i in range(1, model.njnt)] == UNITREE_SDK
+
+
+def test_a_policy_for_another_robot_is_not_tried(tmp_path):
+    pytest.importorskip("mjlab")
+    from go1_sweep.deploy.go1 import Go1
+
+    with pytest.raises(BundleError, match="nobody can measure one of a Go1 in MuJoCo"):
+        Go1(Policy.load(bundle(tmp_path, [term("one", ["x"])], [0])))
+    with pytest.raises(BundleError, match="a Go1 has no joint joint 0"):
+        Go1(Policy.load(bundle(tmp_path, [term("projected_gravity", ["x", "y", "z"])], [0])))
