@@ -24,7 +24,7 @@ class Parameter:
 
     Attributes:
         meaning: one line for tables and messages, with the unit where there is one.
-        type: ``int``, ``float`` or ``str``.
+        type: ``int``, ``float``, ``str`` or ``bool``.
         low: the smallest value allowed (``low`` itself is excluded where ``open_low``).
         high: the largest value allowed.
         open_low: whether ``low`` itself is excluded.
@@ -66,6 +66,7 @@ PARAMETERS: dict[str, Parameter] = {
     "num_learning_epochs": _count("passes over the collected data per PPO iteration"),
     "num_mini_batches": _count("mini-batches per pass"),
     "save_interval": _count("PPO iterations between two checkpoints"),
+    "blind": Parameter("whether the policy does without what no sensor of a Go1 measures", bool),
 }
 
 
@@ -99,6 +100,10 @@ def check_value(name: str, value: Value) -> Value:
     if parameter.type is str:
         if value not in parameter.choices:
             raise ValueError(f"expected {' or '.join(map(in_yaml, parameter.choices))}, not {in_yaml(value)}")
+        return value
+    if parameter.type is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"expected true or false ({parameter.meaning}), not {in_yaml(value)}")
         return value
     if isinstance(value, bool | str) or not math.isfinite(value):
         raise ValueError(f"expected a number ({parameter.meaning}), not {in_yaml(value)}")

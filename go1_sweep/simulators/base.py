@@ -219,12 +219,24 @@ class Simulator(ABC):
             if path in names:
                 raise ConfigError(f"{names[path]} and {name} are the same entry of the configuration: name it one way")
             names[path] = name
+            if path == "blind":
+                if value:
+                    self.make_blind(config)
+                continue
             if config.purpose != "train" and any(fnmatch.fnmatchcase(path, pattern) for pattern in self.test_paths):
                 continue
             root, _, rest = path.partition(".")
             if root not in ("env", "agent") or not rest:
                 raise ConfigError(f"{self.name} has no parameter '{name}'{did_you_mean(name, self.paths)}")
             set_entry(getattr(config, root), rest, value, shown=path)
+
+    def make_blind(self, config: TaskConfig) -> None:
+        """Take from the policy what no sensor of a Go1 measures.
+
+        Raises:
+            ConfigError: there is nothing of the kind.
+        """
+        raise ConfigError(f"{self.name} has no parameter 'blind'")
 
     def parameters(self, config: TaskConfig) -> dict[str, Any]:
         """What the neutral parameters are in the configuration, as far as it has them as single values."""

@@ -25,7 +25,7 @@ from go1_sweep.simulators.managers import (
     specific_power,
     velocity_command,
 )
-from go1_sweep.simulators.policy_interface import PolicyInterface
+from go1_sweep.simulators.policy_interface import NOT_MEASURED_TERMS, PolicyInterface
 
 CAMERA = (1.8, 1.8, 1.0)
 """Where the camera stands, seen from the robot [m]."""
@@ -94,6 +94,17 @@ class IsaacLab(Simulator):
             raise ConfigError(f"{task_id} is trained by rsl_rl's {agent.class_name}, and only PPO is supported")
         agent.logger = "tensorboard"
         return TaskConfig(task_id, env, agent, purpose)
+
+    def make_blind(self, config: TaskConfig) -> None:
+        """The critic sees what the policy does, where both have one group."""
+        groups = [getattr(config.env.observations, group) for group in _actor_groups(config.agent)]
+        found = [
+            (each, name) for each in groups for name in NOT_MEASURED_TERMS if getattr(each, name, None) is not None
+        ]
+        if not found:
+            raise ConfigError(f"blind: {config.task_id} observes nothing that a Go1 does not measure")
+        for group, name in found:
+            setattr(group, name, None)  # as Isaac Lab's own flat task does it
 
     def make_env(
         self, config: TaskConfig, seed: int, device: str, *, frame_size: tuple[int, int] | None = None

@@ -22,7 +22,7 @@ from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 from viser import ViserServer
 
-from go1_sweep.simulators.base import Actor, Purpose, RobotState, Simulator, TaskConfig
+from go1_sweep.simulators.base import Actor, ConfigError, Purpose, RobotState, Simulator, TaskConfig
 from go1_sweep.simulators.managers import (
     command_limits,
     levels_on_same_terrain,
@@ -31,7 +31,7 @@ from go1_sweep.simulators.managers import (
     velocity_command,
 )
 from go1_sweep.simulators.mjlab_interface import joint_actions, observation_terms
-from go1_sweep.simulators.policy_interface import PolicyInterface
+from go1_sweep.simulators.policy_interface import NOT_MEASURED_TERMS, PolicyInterface
 from go1_sweep.simulators.warp_cache import warp_cache
 
 
@@ -73,6 +73,13 @@ class Mjlab(Simulator):
         agent = registry.load_rl_cfg(task_id)
         agent.logger, agent.upload_model = "tensorboard", False  # W&B is the sweep's business
         return TaskConfig(task_id, env, agent, purpose)
+
+    def make_blind(self, config: TaskConfig) -> None:
+        """The critic goes on to see it: that stays in the simulator."""
+        groups = asdict(config.agent)["obs_groups"]["actor"]
+        terms = [config.env.observations[group].terms for group in groups]
+        if not [each.pop(name) for each in terms for name in NOT_MEASURED_TERMS if name in each]:
+            raise ConfigError(f"blind: {config.task_id} observes nothing that a Go1 does not measure")
 
     def make_env(
         self, config: TaskConfig, seed: int, device: str, *, frame_size: tuple[int, int] | None = None

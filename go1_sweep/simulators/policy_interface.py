@@ -19,6 +19,9 @@ NOT_MEASURED = {
 }
 """What a policy may observe, and a robot cannot; by the name of the observation."""
 
+NOT_MEASURED_TERMS = ("base_lin_vel", "height_scan")
+"""What the tasks of both simulators call it."""
+
 
 @dataclass(frozen=True)
 class ObservationTerm:

@@ -82,7 +82,7 @@ IN_MUJOCO = """
 
 {sentence}.
 There `policy.py` alone drove a Go1 of MuJoCo Menagerie on flat ground, told the same as in the exam, without noise and
-pushes; beside it the robots of the exam that had the easiest ground.
+pushes; beside it the robots of the exam, of rough ground the easiest.
 
 | command | off by, MuJoCo | off by, exam | stayed up, MuJoCo | stayed up, exam |
 |---|---|---|---|---|

@@ -122,8 +122,7 @@ def export(target: Path, out: Path, wanted: Wanted, terminal: Terminal) -> None:
             raise UserError(f"{error.filename or shown(out)}: {error.strerror or error}") from error
     terminal.exported(stage.folder, outcome)
     if wanted.verify and not (outcome.sim_to_sim and outcome.sim_to_sim.agrees):
-        why = "does not do in plain MuJoCo what it did in the exam" if outcome.sim_to_sim else "was not tried"
-        raise UserError(f"--verify: the policy in {shown(out)} {why}, as is said above")
+        raise UserError(f"--verify: the policy in {shown(out)} was not proven in plain MuJoCo, as is said above")
     if source.spec and source.spec.final.retrain_seeds:
         terminal.note("What trainings with fresh seeds said of the parameters is in the sweep's own result.json")
 
