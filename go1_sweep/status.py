@@ -239,8 +239,8 @@ def _result(paths: SweepPaths) -> dict[str, Any] | None:
         result = strict_json.loads(paths.result.read_bytes())
         for each in (result["winner"], result["baseline"]):
             _ = each and (_examined(each), figures_of(each["exam"]), dict(each["parameters"]))
-        verdict = result["verdict"] or {"sentence": ""}
-        texts = [result["phase"], result["no_winner"], result["no_video"], verdict["sentence"]]
+        verdict, tried = (result[name] or {"sentence": ""} for name in ("verdict", "sim_to_sim"))
+        texts = [result["phase"], result["no_winner"], result["no_video"], verdict["sentence"], tried["sentence"]]
         numbers = [result["seconds"]["wall"], result["seconds"]["evaluation"]]
         numbers += [score for side in ("ours", "theirs") for score in verdict.get(side) or ()]
         for each in result["importances"]:
@@ -345,6 +345,8 @@ def _outcome(status: Status) -> list[str]:
         lines.append(f"  beside {_examined(baseline)}")
     if result["verdict"]:
         lines.append(f"  {result['verdict']['sentence']}")
+    if result["sim_to_sim"]:
+        lines.append(f"  {result['sim_to_sim']['sentence']}")
     lines.append(f"  policy {shown(paths.best.onnx)}")
     video = shown(paths.best.video) if result["video"] else f"none: {result['no_video']}"
     return [*lines, f"  video  {video}"]

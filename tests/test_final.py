@@ -16,7 +16,16 @@ from go1_sweep import evaluation
 from go1_sweep.paths import PolicyPaths, SweepPaths
 
 FINAL = {"finalists": 2, "envs": 12, "seeds": 2, "video": {"length": 12, "interval": 2}}
-POLICY = ["README.md", "checkpoint.pt", "evaluation.json", "policy.json", "policy.onnx", "policy.pt"]
+POLICY = [
+    "README.md",
+    "SHA256SUMS",
+    "checkpoint.pt",
+    "evaluation.json",
+    "policy.json",
+    "policy.onnx",
+    "policy.pt",
+    "policy.py",
+]
 
 
 def names(folder: Path) -> list[str]:

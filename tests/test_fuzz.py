@@ -115,6 +115,7 @@ def sweep_folder(tmp_path_factory) -> Path:
         "verdict": {"sentence": "No significant gain.", "ours": [0.5, 0.6], "theirs": [0.4, 0.5]},
         "video": None,
         "no_video": "none was asked for",
+        "sim_to_sim": None,
         "baseline_video": None,
         "no_winner": "",
         "importances": [{"budget": 6, "trials": 9, "parameters": {"num_envs": 1.0}}],

@@ -73,7 +73,8 @@ class SimToSim:
 
     def summary(self) -> dict[str, Any]:
         """The same for JSON."""
-        return {"agrees": self.agrees, "score": self.score, "exam": self.expected, "margin": MARGIN}
+        figures = {"score": self.score, "exam": self.expected, "margin": MARGIN}
+        return {"agrees": self.agrees, "sentence": self.sentence, **figures}
 
     def rows(self) -> list[tuple[str, Figures, Figures]]:
         """Each command, and the figures here and there; of all together at last."""

@@ -175,9 +175,15 @@ def _verdict(result: dict[str, Any], sweep: Status) -> str:
     )
     parameters = f'<div class="wide"><table>{rows}</table></div>' if rows else "<p>The task's own parameters.</p>"
     return (
-        f'<p class="verdict{" gain" if is_gain else ""}">{escape(said)}</p>'
+        f'<p class="verdict{" gain" if is_gain else ""}">{escape(said)}</p>{_tried(result)}'
         f"<h2>The winner: {escape(title(winner['trial']))}</h2>{parameters}"
     )
+
+
+def _tried(result: dict[str, Any]) -> str:
+    """How the exported policy did outside its simulator."""
+    tried = result.get("sim_to_sim")
+    return f"<p>{escape(tried['sentence'])}</p>" if tried else ""
 
 
 def _exam(result: dict[str, Any]) -> str:
