@@ -156,7 +156,7 @@ def _model(policy: Policy) -> Any:
     spec = mujoco.MjSpec.from_file(str(model_file()))
     spec.option.timestep = PHYSICS_SECONDS
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST  # stiff joints of little inertia
-    spec.worldbody.add_geom(name="ground", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 0.05], group=GROUND_GROUP)
+    _add_ground(spec)
     for i, name in enumerate(policy.joints):
         joint = spec.joint(name)
         if joint is None:
@@ -169,6 +169,17 @@ def _model(policy: Policy) -> Any:
         if np.isfinite(limit := policy.torque_limits[i]):
             motor.forcerange = [-limit, limit]
     return spec.compile()
+
+
+def _add_ground(spec: Any) -> None:
+    """A plane, with tiles of half a meter by which one sees that it moves."""
+    light, dark = [0.62, 0.66, 0.7], [0.5, 0.54, 0.58]
+    checker = {"type": mujoco.mjtTexture.mjTEXTURE_2D, "builtin": mujoco.mjtBuiltin.mjBUILTIN_CHECKER}
+    spec.add_texture(name="ground", **checker, rgb1=light, rgb2=dark, width=256, height=256)
+    material = spec.add_material(name="ground", texuniform=True, texrepeat=[1, 1])
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "ground"
+    plane = {"type": mujoco.mjtGeom.mjGEOM_PLANE, "size": [0, 0, 0.05], "group": GROUND_GROUP}
+    spec.worldbody.add_geom(name="ground", material="ground", **plane)
 
 
 def _points(parts: list[str]) -> np.ndarray:
