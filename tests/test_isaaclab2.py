@@ -122,11 +122,14 @@ def test_each_neutral_parameter_lands_in_its_field(talk, tmp_path):
     values = {
         name: {"schedule": "fixed", "num_envs": 4}.get(name, 2 if parameter.type is int else 0.25)
         for name, parameter in PARAMETERS.items()
+        if name != "blind"
     }
-    assert talk.train(request(tmp_path, parameters=values, budget_max=1)).state == "completed"
+    parameters = {**values, "blind": True}
+    assert talk.train(request(tmp_path, parameters=parameters, budget_max=1)).state == "completed"
     config = yaml.safe_load(TrialPaths(tmp_path / "a").config.read_text())
     found = {**config["agent"]["algorithm"], **config["agent"], **config["env"]["scene"]}
     assert {name: found[name] for name in values} == values
+    assert config["env"]["observations"]["policy"]["base_lin_vel"] is None, "which a Go1 does not measure"
     assert config["task_id"] == FLAT
     assert config["seed"] == config["env"]["seed"] == config["agent"]["seed"] == 7
 

@@ -73,6 +73,7 @@ def a_sweep(folder: Path, states: list[str], *, is_judged: bool = False, points:
         seconds = {"wall": 61.0, "evaluation": 1800.0}
         result = {"phase": "finished", "seconds": seconds, "no_winner": "", "importances": importances}
         sides = {"winner": judged("0001", {"gamma": 0.95}), "baseline": judged(BASELINE, {}), "verdict": VERDICT}
+        sides |= {"sim_to_sim": {"sentence": "It walks in plain MuJoCo."}}
         videos = {"video": "best/video.mp4", "no_video": "", "baseline_video": None}
         write_json(paths.result, {**result, **sides, **videos})
     return paths
@@ -104,7 +105,13 @@ def reported(paths: SweepPaths, capsys) -> Page:
 
 def test_the_verdict_comes_first_then_the_winner_its_exam_and_its_video(tmp_path, capsys):
     page = reported(a_sweep(tmp_path, ["completed"] * 4, is_judged=True), capsys)
-    told = ["These parameters beat the <default>: +0.1.", "The winner: trial 0001", "0.95", "0.750 (0.700 to 0.800)"]
+    told = [
+        "These parameters beat the <default>: +0.1.",
+        "It walks in plain MuJoCo.",
+        "The winner: trial 0001",
+        "0.95",
+        "0.750 (0.700 to 0.800)",
+    ]
     told += [
         "0.123 m/s",
         "The video",

@@ -72,6 +72,29 @@ def test_every_parameter_lands_where_its_path_says(simulator, config):
         assert type(landed) is parameter.type
 
 
+def test_a_blind_policy_sees_what_a_go1_measures_and_its_critic_all():
+    pytest.importorskip("mjlab")
+    simulator = simulators.load("mjlab")
+    config = simulator.load_config(simulator.resolve("rough"))
+    simulator.apply(config, {"blind": False})
+    sees, critic = ([*config.env.observations[group].terms] for group in ("actor", "critic"))
+    simulator.apply(config, {"blind": True})
+    blind, still = ([*config.env.observations[group].terms] for group in ("actor", "critic"))
+    assert set(sees) - set(blind) == {"base_lin_vel", "height_scan"} and still == critic
+    with pytest.raises(ConfigError, match="observes nothing that a Go1 does not measure"):
+        simulator.apply(config, {"blind": True})
+
+
+def test_the_commands_of_training_are_those_of_the_stage_that_it_came_to():
+    pytest.importorskip("mjlab")
+    simulator = simulators.load("mjlab")
+    first, later = (
+        simulator.command_limits(simulator.load_config(simulator.resolve("flat")), steps) for steps in (0, 5000 * 24)
+    )
+    assert first == [[-1.0, 1.0], [-1.0, 1.0], [-0.5, 0.5]]
+    assert later == [[-1.5, 2.0], [-1.0, 1.0], [-0.7, 0.7]]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [

@@ -39,7 +39,7 @@ def a_sweep(folder: Path, *states: str, result: dict | None = None) -> SweepPath
     return paths
 
 
-NO_WINNER = {"winner": None, "no_winner": "none", "baseline": None, "verdict": None}
+NO_WINNER = {"winner": None, "no_winner": "none", "baseline": None, "verdict": None, "sim_to_sim": None}
 NO_WINNER |= {"video": None, "no_video": "", "baseline_video": None}
 RESULT = {"phase": "finished", **NO_WINNER, "importances": [], "seconds": {"wall": 1.5, "evaluation": 0.5}}
 
