@@ -97,6 +97,22 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
     _add_play(commands.add_parser("play", help="play, film or watch a checkpoint", allow_abbrev=False))
 
+    stream = commands.add_parser(
+        "stream", help="let exported policies drive a Go1 live, on a web page", allow_abbrev=False
+    )
+    stream.add_argument(
+        "policies",
+        metavar="POLICY_DIR",
+        nargs="+",
+        type=_place,
+        help="what export made, or a sweep's folder for its best; of several one can choose on the page",
+    )
+    stream.add_argument(
+        "--host", default="127.0.0.1", help="to listen on (default: 127.0.0.1); for others the page has a token"
+    )
+    stream.add_argument("--port", type=_port, help="to listen on (default: a free one from 8080 on)")
+    stream.set_defaults(command=_stream)
+
     doctor = commands.add_parser("doctor", help="show what this machine has and what is missing", allow_abbrev=False)
     doctor.add_argument("spec", metavar="SPEC", type=Path, nargs="?", help="a sweep file (default: none)")
     doctor.add_argument("--python", help="the interpreter that has the simulator (default: the sweep file's, or this)")
@@ -272,6 +288,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {2**16 - 1}, not '{text}'")
+    return int(text)
+
+
 def _dashed(argument: str) -> str:
     """``--dry_run`` is ``--dry-run``; what follows an ``=`` stays as it is."""
     if not argument.startswith("--"):
@@ -404,6 +426,16 @@ def _play(options: argparse.Namespace) -> None:
     wanted = {name: value for name, value in vars(options).items() if name != "command"}
     wanted["checkpoint"] = options.checkpoint and _brought(options.checkpoint)
     play(Wanted(**wanted), Terminal())
+
+
+def _stream(options: argparse.Namespace) -> None:
+    try:
+        from go1_sweep.deploy.stream import stream
+        from go1_sweep.terminal import Terminal
+
+        stream([_brought(each) for each in options.policies], options.host, options.port, Terminal())
+    except ModuleNotFoundError as error:
+        raise BadInput(f"stream needs the package {error.name}: pip install 'go1_sweep[mjlab]'") from None
 
 
 def _doctor(options: argparse.Namespace) -> None:

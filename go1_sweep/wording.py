@@ -133,7 +133,9 @@ def figures_of(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def opened_at(address: str) -> str:
-    """Where a viewer can be seen, ``http://HOST:PORT`` of this machine."""
+    """Where a viewer can be seen: ``http://HOST:PORT``, of this machine alone but for one with a token."""
+    if "?token=" in address:
+        return f"Open {address} in a browser, on any machine; who has this address can steer, and nothing is encrypted"
     port = address.rpartition(":")[2]
     return f"Open {address} in a browser; on another machine after ssh -L {port}:127.0.0.1:{port}"
 
