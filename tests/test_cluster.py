@@ -129,11 +129,15 @@ def test_two_sweeps_share_a_cluster_and_a_store_and_go_on_where_a_host_died(tmp_
 
 
 @needs_hosts
-def test_two_hosts_train_in_mjlab_each_with_kernels_of_its_own(tmp_path):
+def test_two_hosts_train_in_mjlab_with_the_kernels_of_a_folder_that_they_share(tmp_path):
     pytest.importorskip("mjlab")
+    from go1_sweep.simulators.warp_cache import warp_cache
+
+    kernels = warp_cache()  # this machine's, where other tests' are
     sweep = write_sweep(
         tmp_path,
         simulator="mjlab",
+        resources={"gpus": 0, "kernel_cache": str(kernels)},
         search={"trials": 2, "parameters": {"entropy_coef": {"log_uniform": [1e-4, 1e-2]}}, "fixed": {"num_envs": 12}},
         budget={"unit": "iterations", "max": 2},
         final=FINAL,
@@ -141,10 +145,11 @@ def test_two_hosts_train_in_mjlab_each_with_kernels_of_its_own(tmp_path):
     paths = SweepPaths(sweep.folder)
     with hosts(tmp_path / "hosts", 1, 1) as cluster:
         code, out, err = cluster.start("run", str(sweep.file)).finish(500)
-        kernels = [list((cluster.folder / host.name / ".cache" / "warp").rglob("*.o")) for host in cluster.all]
+        own = [file for host in cluster.all for file in (cluster.folder / host.name).rglob("*.o")]
     assert code == 0, err
     show(out, sweep)
-    assert used(paths) == {host.name for host in cluster.all} and all(kernels)
+    assert used(paths) == {host.name for host in cluster.all}
+    assert any(kernels.rglob("*.o")) and not own
     assert [(row["state"], row["iterations"]) for row in sweep.trials().values()] == [("completed", "2")] * 2
     assert json.loads(paths.result.read_text())["winner"]["exam"] and paths.best.onnx.exists()
 

@@ -42,7 +42,7 @@ def disk(folder: Path, megabytes: int) -> Iterator[Path]:
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def chaotic_sweep(folder: Path, seed: int, simulator: str) -> Sweep:
+def chaotic_sweep(folder: Path, seed: int, simulator: str, trials: int) -> Sweep:
     """A sweep whose draws hang on their numbers alone, so that faults cannot change them."""
     fixed: dict[str, Any] = {"num_envs": 128, "env.step_seconds": 0.05, "agent.save_interval": 2}
     parameters: dict[str, Any] = {"learning_rate": {"log_uniform": [1e-4, 1e-2]}}
@@ -53,7 +53,7 @@ def chaotic_sweep(folder: Path, seed: int, simulator: str) -> Sweep:
     return write_sweep(
         folder,
         simulator=simulator,
-        search={"trials": 8, "sampler": "random", "seed": seed, "parameters": parameters, "fixed": fixed},
+        search={"trials": trials, "sampler": "random", "seed": seed, "parameters": parameters, "fixed": fixed},
         baseline=simulator == "fake",
         budget={"unit": "iterations", "max": 24 if simulator == "fake" else 4},
         early_stopping={"window": 1, "scheduler": "none"},
@@ -78,6 +78,7 @@ class Chaos:
     """
 
     sweep: Sweep
+    trials: int
     disk: Path
     random: random.Random
     flaky: int = 0
@@ -123,7 +124,7 @@ class Chaos:
         """Nothing is lost, doubled or miscounted."""
         self._look()
         rows = self.sweep.trials()
-        assert len(rows) == 9 or "baseline" not in rows
+        assert len(rows) == self.trials + ("baseline" in rows)
         maximum = max(int(row["iterations"]) for row in rows.values())
         for trial, row in rows.items():
             faulty = row.get("env.fault", "").strip("'") == "nan"
@@ -263,19 +264,20 @@ def _is_worker(process: psutil.Process) -> bool:
     return "go1_sweep.trial" in process.cmdline() and not is_guardian
 
 
-def chaos(folder: Path, seed: int, faults: int, simulator: str = "fake") -> Counter[str]:
+def chaos(folder: Path, seed: int, faults: int, simulator: str = "fake", trials: int = 8) -> Counter[str]:
     """One sweep under so many faults, beside the undisturbed one where that can be compared.
 
     Returns:
         How often each fault was inflicted.
     """
     with disk(folder / "disk", 40 if simulator == "fake" else 400) as small:  # mjlab's checkpoints take 5 MB each
-        chaotic = Chaos(chaotic_sweep(small, seed, simulator), small, random.Random(seed), flaky=7 if seed % 2 else 0)
+        sweep, flaky = chaotic_sweep(small, seed, simulator, trials), 7 if seed % 2 else 0
+        chaotic = Chaos(sweep, trials, small, random.Random(seed), flaky)
         chaotic.run(faults)
         chaotic.check()
         if simulator == "fake":
             (folder / "calm").mkdir()
-            calm = chaotic_sweep(folder / "calm", seed, simulator)
+            calm = chaotic_sweep(folder / "calm", seed, simulator, trials)
             code, _, err = calm.run("--set", "resources.stall_timeout=900")  # however busy the machine is
             assert code == 0, err
             same = ("trial", "state", "seed", "learning_rate", "env.fault")
