@@ -4,6 +4,9 @@ BIN := .venv/bin
 # Test files side by side; most of their time is the start of processes.
 TESTS_AT_ONCE ?= 2
 
+# Each process of a sweep would compile all of ours again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup quickstart test chaos fuzz check bench clean
 
 setup: .venv/.installed

@@ -101,6 +101,9 @@ def test_optuna_hears_of_each_state_what_the_table_says(make):
     trials.ended(broken, result("failed", at(2, 0.5), why="exit code 1"))
     trials.ended(diverged, result("failed", at(2, None), diverged=True))
     trials.ended(too_large, result("infeasible", at(0, None)))
+    for _ in range(spec.ResourcesSpec().retries):
+        trials.ended(lost, None)
+        assert trials.draw().trial == lost, "its next actor died before it had begun: Tune gives it up"
     trials.ended(lost, None)
     assert trials.report(best, at(6, 3.0))
     trials.ended(best, result("completed", at(12, 4.0)))

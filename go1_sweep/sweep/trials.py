@@ -12,6 +12,7 @@ import math
 import os
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -64,6 +65,10 @@ class Trainings(ABC):
         self._driver = f"{os.getpid()} {time.time():.0f}"
         self._began: dict[str, tuple[float, float]] = {}
         """When each running trial got its slot, and the train seconds that it had then."""
+        self._waiting: list[TrialRecord] = []
+        """Trials that go on before others are drawn."""
+        self._losses: Counter[str] = Counter()
+        """How many actors of each trial died."""
         self._table_is_due = False
         self._table_was_written = -math.inf
         self._waits = False
@@ -96,8 +101,13 @@ class Trainings(ABC):
 
     def lost(self, trial: str) -> None:
         """The trial's actor died; it goes on in another one from its newest checkpoint."""
+        self._losses[trial] += 1
         self._end_stint(self.records[trial])
         self._listener.noted(self.records[trial], f"{LOST}: it goes on in another one")
+
+    def losses(self, trial: str) -> int:
+        """How many actors of the trial died."""
+        return self._losses[trial]
 
     def note(self, text: str) -> None:
         """Tell the user."""
@@ -133,8 +143,17 @@ class Trainings(ABC):
         return self._is_over(progress) or not self.is_interrupted
 
     def ended(self, trial: str, result: dict[str, Any] | None) -> None:
-        """The trial is over: by a stop, by its own end (``result`` says how), or with its actor (``None``)."""
+        """The trial is over: by a stop, by its own end (``result`` says how), or with its actor (``None``).
+
+        Tune gives a trial up when its next actor dies before it has begun, as on a host that has just gone down. It
+        is drawn again, as long as it has retries left.
+        """
         record = self.records[trial]
+        has_retries = self.losses(trial) < self._spec.resources.retries
+        if result is None and record.state == "running" and has_retries and not self.is_interrupted:
+            self.lost(trial)
+            self._waiting.append(record)
+            return
         if result:
             record.slot, record.seconds = result["slot"], result["seconds"]
         if record.state == "early_stopped":
@@ -239,7 +258,6 @@ class Trials(Trainings):
         for rung in self._asha.rungs:
             rung.scores |= scores.get(rung.budget, {})
         self._waiting = [record for record in self.records.values() if record.state == "interrupted"]
-        """Trials of a sweep that was resumed, which go on before others are drawn."""
         for record in self._waiting:
             newest = checkpoint.read_manifest(paths.trial(record.trial))[-1:]
             record.progress = newest[0].progress if newest else Progress()

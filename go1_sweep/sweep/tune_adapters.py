@@ -105,8 +105,10 @@ class TuneSearcher(_Live, Searcher):
         """Nothing: a sweep is resumed from our own files."""
 
     def _suggest(self, trial_id: str) -> Any:
-        if self._trials.is_interrupted or (self._trials.is_exhausted and not self._drawn):
+        if self._trials.is_interrupted:
             return Searcher.FINISHED
+        if self._trials.is_exhausted and not self._drawn:  # one that runs may be drawn again
+            return None if self._trials.unfinished else Searcher.FINISHED
         if len(self._with_a_slot) >= self._slots():
             return None
         if self._drawn is None:
@@ -117,7 +119,9 @@ class TuneSearcher(_Live, Searcher):
         record, self._drawn = self._drawn, None
         self._ids[trial_id] = record.trial
         self._with_a_slot.add(trial_id)
-        return {"train": dataclasses.asdict(self._request(record)), "worker": self._worker, "store": self._store}
+        request = self._request(record)
+        request = dataclasses.replace(request, turn=request.turn + self._trials.losses(record.trial))
+        return {"train": dataclasses.asdict(request), "worker": self._worker, "store": self._store}
 
 
 class TuneScheduler(_Live, FIFOScheduler):
@@ -146,7 +150,7 @@ class TuneEvents(_Live, Callback):
         self._slots = slots
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Tune looks what there is to do: the searcher is not asked any more when all trials are drawn."""
+        """Tune looks what there is to do; it does not ask the searcher each time."""
         self._trouble.caught(self._slots, otherwise=0)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
