@@ -22,7 +22,7 @@ from go1_sweep.deploy.sim_to_sim import driven
 from go1_sweep.evaluation import figures
 
 RESULTS = Path(__file__).parent / "results"
-SIZE = (360, 480)
+SIZE = (368, 480)
 FRAMES_PER_SECOND = 25
 
 
