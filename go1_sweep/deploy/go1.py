@@ -55,7 +55,11 @@ class Go1:
             raise BundleError(f"nobody can measure {', '.join(unknown)} of a Go1 in MuJoCo")
         self.model = _model(policy)
         self.data: Any = mujoco.MjData(self.model)
-        self._qpos = np.array([self.model.joint(joint).qposadr[0] for joint in policy.joints])
+        self._qpos = self._places(policy.joints, "qposadr")
+        self._measured_qpos, self._measured_qvel = (
+            self._places(self._terms[name]["parts"] if name in self._terms else [], address)
+            for name, address in (("joint_pos", "qposadr"), ("joint_vel", "dofadr"))
+        )
         self._substeps = round(policy.step_seconds / PHYSICS_SECONDS)
         self._points = _points(self._terms["height_scan"]["parts"]) if "height_scan" in policy.inputs else None
         self.reset()
@@ -107,8 +111,8 @@ class Go1:
             "imu_lin_vel": lambda: self.data.sensor("imu_lin_vel").data,
             "base_ang_vel": lambda: self.data.sensor("imu_ang_vel").data,
             "projected_gravity": self._gravity,
-            "joint_pos": lambda: self._of_joints("joint_pos", self.data.qpos, "qposadr"),
-            "joint_vel": lambda: self._of_joints("joint_vel", self.data.qvel, "dofadr"),
+            "joint_pos": lambda: self.data.qpos[self._measured_qpos],
+            "joint_vel": lambda: self.data.qvel[self._measured_qvel],
             "command": None,
             "height_scan": self._height_scan,
         }
@@ -122,8 +126,9 @@ class Go1:
     def _gravity(self) -> np.ndarray:
         return -self._rotation()[2]
 
-    def _of_joints(self, name: str, values: np.ndarray, address: str) -> np.ndarray:
-        return values[[getattr(self.model.joint(joint), address)[0] for joint in self._terms[name]["parts"]]]
+    def _places(self, joints: list[str], address: str) -> np.ndarray:
+        """Where in MuJoCo's state those joints are."""
+        return np.array([getattr(self.model.joint(joint), address)[0] for joint in joints], dtype=int)
 
     def _height_scan(self) -> np.ndarray:
         assert self._points is not None

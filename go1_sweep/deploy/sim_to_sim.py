@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,7 +117,7 @@ def compared(folder: Path, evaluation: Evaluation) -> SimToSim:
     return SimToSim(evaluation.max_length, here, easiest if has_all else of_exam)
 
 
-def driven(policy: Policy, robot: Go1, env: int, steps: int, shown: Callable[[Go1], None] | None = None) -> Episode:
+def driven(policy: Policy, robot: Go1, env: int, steps: int) -> Episode:
     """What becomes of the robot that has the command of that env of the exam.
 
     Args:
@@ -126,7 +125,6 @@ def driven(policy: Policy, robot: Go1, env: int, steps: int, shown: Callable[[Go
         robot: that is driven, from its reset on.
         env: see ``exam.command_of``.
         steps: at most.
-        shown: called after each step.
     """
     command = np.array(exam.COMMANDS[exam.command_of(env)])
     robot.reset()
@@ -143,8 +141,6 @@ def driven(policy: Policy, robot: Go1, env: int, steps: int, shown: Callable[[Go
         robot.act(targets[-1])
         powers.append(robot.power)
         fell |= robot.has_fallen
-        if shown:
-            shown(robot)
     squares = np.square(np.array(velocities) - command)
     changes = np.diff(targets, axis=0) / policy.step_seconds
     return Episode(

@@ -241,7 +241,7 @@ def _train_again(
 
 def _fit(spec: Spec, trainings: Trainings, slots: Slots, scratch: str) -> None:
     def request(record: TrialRecord) -> protocol.Train:
-        return _request(spec, trainings.paths, record)
+        return _request(spec, trainings, record)
 
     worker = worker_for(spec.simulator, spec.of_simulator(spec.simulator), spec.resources, slots)
     trouble, now = Trouble(), counting(spec.resources, trainings.note)
@@ -266,8 +266,8 @@ def _fit(spec: Spec, trainings: Trainings, slots: Slots, scratch: str) -> None:
     trouble.raise_again()
 
 
-def _request(spec: Spec, paths: SweepPaths, record: TrialRecord) -> protocol.Train:
-    stopping = spec.early_stopping
+def _request(spec: Spec, trainings: Trainings, record: TrialRecord) -> protocol.Train:
+    stopping, paths = spec.early_stopping, trainings.paths
     return protocol.Train(
         trial=record.trial,
         folder=str(paths.trial(record.trial).folder),
@@ -281,5 +281,5 @@ def _request(spec: Spec, paths: SweepPaths, record: TrialRecord) -> protocol.Tra
         window=stopping.window,
         keep_checkpoints=spec.resources.keep_checkpoints or 0,
         mode=stopping.mode,
-        turn=turn.last(paths.trial(record.trial)) + 1,
+        turn=turn.last(paths.trial(record.trial)) + 1 + trainings.losses(record.trial),
     )

@@ -119,9 +119,7 @@ class TuneSearcher(_Live, Searcher):
         record, self._drawn = self._drawn, None
         self._ids[trial_id] = record.trial
         self._with_a_slot.add(trial_id)
-        request = self._request(record)
-        request = dataclasses.replace(request, turn=request.turn + self._trials.losses(record.trial))
-        return {"train": dataclasses.asdict(request), "worker": self._worker, "store": self._store}
+        return {"train": dataclasses.asdict(self._request(record)), "worker": self._worker, "store": self._store}
 
 
 class TuneScheduler(_Live, FIFOScheduler):
