@@ -5,7 +5,8 @@ is the same too, so that iteration n of the one is iteration n of the other. A s
 The figure is the median, over all n, of (seconds from the end of iteration n-1 to the end of n in the trial) /
 (the same in the direct run). Because physics on a GPU is not repeatable and its pace varies, the seconds
 that pass outside rsl_rl's own collection and learning times are given as well: what is logged, reported
-and saved after each iteration, by us on the one side and by rsl_rl on the other.
+and saved after each iteration, by us on the one side and by rsl_rl on the other; and how many more of them there are
+after the iterations that end with a checkpoint.
 
     python benchmarks/trial_overhead.py [--num_envs 32] [--iterations 40] [--device cuda:0] [--out FILE]
 """
@@ -30,14 +31,22 @@ import yaml
 
 TASK = "flat"
 ROUNDS = 2
+SAVE_INTERVAL = 10
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """One iteration: its wall seconds, and those of them that rsl_rl calls collection and learning."""
+    """Its seconds.
+
+    Attributes:
+        wall: from the end of the one before.
+        training: those of them that rsl_rl calls collection and learning.
+        saves: the one before was saved in them.
+    """
 
     wall: float
     training: float
+    saves: bool
 
 
 def main() -> None:
@@ -86,10 +95,15 @@ def summary(
 def side(iterations: list[Iteration]) -> dict[str, float]:
     """The median seconds of one side, per iteration."""
     outside = [iteration.wall - iteration.training for iteration in iterations]
+    saving = [seconds for seconds, iteration in zip(outside, iterations, strict=True) if iteration.saves]
+    without = [seconds for seconds, iteration in zip(outside, iterations, strict=True) if not iteration.saves]
+    more = [seconds - statistics.median(without) for seconds in saving]
     return {
         "median_seconds": round(statistics.median(iteration.wall for iteration in iterations), 4),
         "median_seconds_outside_training": round(statistics.median(outside), 4),
         "mean_seconds_outside_training": round(statistics.mean(outside), 4),
+        "median_seconds_of_a_checkpoint": round(statistics.median(more), 4),
+        "most_seconds_of_a_checkpoint": round(max(more), 4),
     }
 
 
@@ -103,7 +117,11 @@ def side_by_side(
         "name": "overhead",
         "task": TASK,
         "simulator": "mjlab",
-        "search": {"trials": 1, "parameters": {"num_envs": {"choice": [options.num_envs]}}},
+        "search": {
+            "trials": 1,
+            "parameters": {"num_envs": {"choice": [options.num_envs]}},
+            "fixed": {"save_interval": SAVE_INTERVAL},
+        },
         "baseline": False,
         "budget": {"unit": "iterations", "max": options.iterations},
         "early_stopping": {"scheduler": "none"},
@@ -126,8 +144,8 @@ def side_by_side(
     if any(codes):
         raise SystemExit("one of the two sides failed")
     lines = (folder / "overhead/trials/0000/progress.jsonl").read_text().splitlines()
-    trial += iterations([(line["time"], line["train_seconds"]) for line in map(json.loads, lines)])
-    alone += iterations(json.loads((folder / "direct/times.json").read_text()))
+    trial += iterations([(line["time"], line["train_seconds"]) for line in map(json.loads, lines)], first_saved=0)
+    alone += iterations(json.loads((folder / "direct/times.json").read_text()), first_saved=1)
     return yaml.safe_load((folder / "overhead/trials/0000/config.yaml").read_text())
 
 
@@ -137,7 +155,7 @@ def direct(options: argparse.Namespace) -> None:
 
     simulator = Mjlab()
     config = simulator.load_config(simulator.resolve(TASK))
-    simulator.apply(config, {"num_envs": options.num_envs})
+    simulator.apply(config, {"num_envs": options.num_envs, "save_interval": SAVE_INTERVAL})
     env = simulator.make_env(config, options.seed, options.device)
     runner = simulator.make_runner(env, config, options.direct)
     runner.logger.git_status_repos.clear()
@@ -153,11 +171,17 @@ def direct(options: argparse.Namespace) -> None:
     (options.direct / "times.json").write_text(json.dumps(ends))
 
 
-def iterations(ends: list[tuple[float, float]]) -> list[Iteration]:
-    """From (wall time, training seconds so far) at each end; the first two load kernels and are left out."""
+def iterations(ends: list[tuple[float, float]], first_saved: int) -> list[Iteration]:
+    """From (wall time, training seconds so far) at each end; the first two load kernels and are left out.
+
+    Args:
+        ends: of iteration 1, 2, ...
+        first_saved: that iteration is saved, and each ``SAVE_INTERVAL`` later: we count those that are complete, rsl_rl
+            from 0.
+    """
     return [
-        Iteration(time_b - time_a, train_b - train_a)
-        for (time_a, train_a), (time_b, train_b) in itertools.pairwise(ends[1:])
+        Iteration(time_b - time_a, train_b - train_a, (number - first_saved) % SAVE_INTERVAL == 0)
+        for number, ((time_a, train_a), (time_b, train_b)) in enumerate(itertools.pairwise(ends[1:]), start=2)
     ]
 
 
