@@ -170,6 +170,19 @@ def test_the_worker_is_at_most_one_iteration_ahead_and_drops_it_when_stopped(tal
     assert ahead.train(request(tmp_path, "b")).state == "completed", "the worker is fit for the next trial"
 
 
+def test_at_a_rung_the_worker_computes_nothing_before_it_hears_whether_the_trial_goes_on(talk, tmp_path):
+    rung = talk()
+    crashes_next = {"env.fault": "crash", "env.fault_iteration": 2}
+    rung.begin(request(tmp_path, checkpoints_at=[1.0], parameters=crashes_next))
+    assert isinstance(rung.receive(), protocol.Report)
+    with pytest.raises(WorkerFailed, match="said nothing"):
+        rung.worker.receive(1.0)
+    rung.worker.send(protocol.Stop("a"))
+    ended = rung.receive()
+    assert isinstance(ended, protocol.Ended)
+    assert (ended.state, ended.progress.iterations) == ("stopped", 1)
+
+
 def test_a_trial_without_a_score_has_failed_and_says_which_metric_is_missing(talk, tmp_path):
     ended = talk().train(request(tmp_path, metric="Curriculum/heigth"))
     assert (ended.state, ended.progress.score) == ("failed", None)

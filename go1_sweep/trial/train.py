@@ -83,6 +83,8 @@ class _Training:
         self._runner: Runner | None = None
         self._writer: ScalarWriter | None = None
         self._save_interval = 0
+        self._has_answer = True
+        """To the last report."""
         self._seconds: dict[str, float] = dict.fromkeys(("building", "compiling", "checkpointing", "waiting"), 0.0)
         self._compiling = contextlib.ExitStack()
         """Left after the first iteration."""
@@ -185,10 +187,9 @@ class _Training:
     def _learn(self) -> NoReturn:
         assert self._runner is not None and self._writer is not None
         runner, writer = self._runner, self._writer
-        begin = self.progress.iterations
 
         def log_and_report(log: Callable[[], None]) -> None:
-            stop = self._told_to_stop(must_wait=self.progress.iterations > begin)
+            stop = self._told_to_stop()
             if stop and not stop.save:
                 raise _stopped()
             self._take_turn()
@@ -196,7 +197,7 @@ class _Training:
             self._after_iteration(runner, writer.take(), is_last=stop is not None)
 
         in_iterations = self._request.budget_unit == "iterations"
-        iterations = int(self._request.budget_max) - begin if in_iterations else ENDLESS
+        iterations = int(self._request.budget_max) - self.progress.iterations if in_iterations else ENDLESS
         with self._watching():
             runner.learn(iterations, writer, log_and_report)
         raise _Over("failed", "runner.learn returned before the budget was used")
@@ -228,7 +229,8 @@ class _Training:
         if why := self._why_no_score(runner):
             raise _Over("failed", why)
         used = self.progress.used(request.budget_unit)
-        must_be_there = self._reaches_rung(used) or used >= request.budget_max or is_last
+        is_at_rung = self._reaches_rung(used)
+        must_be_there = is_at_rung or used >= request.budget_max or is_last
         with self._spent("checkpointing"):
             self._publisher.look()
             if must_be_there or iteration % self._save_interval == 0:
@@ -237,9 +239,11 @@ class _Training:
                 self._publisher.finish()
         memory, seconds = gpu_memory(self._device), {use: round(each, 3) for use, each in self._seconds.items()}
         self._link.send(protocol.Report(request.trial, self.progress, self._log.row, memory, seconds))
+        self._has_answer = False
         if used >= request.budget_max:
             raise self._completed()
-        if is_last:
+        # At a rung most trials end, and an iteration costs more than the answer.
+        if is_last or (is_at_rung and self._told_to_stop()):
             raise _stopped()
 
     @contextlib.contextmanager
@@ -255,10 +259,11 @@ class _Training:
             return _Over("failed", f"no score: '{self._request.metric}' was never reported in the whole budget")
         return _Over("completed", "used its whole budget")
 
-    def _told_to_stop(self, *, must_wait: bool) -> protocol.Stop | None:
+    def _told_to_stop(self) -> protocol.Stop | None:
         """Wait until the last report was taken, and look whether the trial shall end."""
         with self._spent("waiting"):
-            message = self._link.receive() if must_wait else None
+            message = None if self._has_answer else self._link.receive()
+        self._has_answer = True
         if message in (None, protocol.Continue(self._request.trial)):
             message = self._link.waiting()
         if message is None or isinstance(message, protocol.Stop):
