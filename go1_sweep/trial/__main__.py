@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import json
 import os
 import sys
@@ -47,6 +48,7 @@ def main(arguments: list[str]) -> None:
     link = Link(int(incoming), int(outgoing))
     _launch(name, wanted, json.loads(launch))
     simulator = simulators.load(name)
+    gc.freeze()  # a million objects that stay: each end of a trial would look through them
     device = _device(wanted)
     link.send(protocol.Hello(protocol.VERSION, simulator.versions(), device, simulator.max_trials))
     while True:
