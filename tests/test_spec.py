@@ -254,6 +254,7 @@ TOP = (
 RAW = "(or a raw path: env.<path>, agent.<path>)"
 ONE_OF = "needs one of choice, uniform, log_uniform, int_uniform"
 SHARE = "expected 'auto', 0, 1 or a share of one (0.25: four trials to a GPU)"
+NO_KEY = "a key would come into the sweep's files: give it in the environment"
 FOLDER = "cannot be a folder name: at most 100 letters, digits, . _ -, and the first no . or -"
 
 IN_THE_FILE = [
@@ -360,9 +361,12 @@ IN_THE_FILE = [
         "storage: s3:///x",
         "sweep.yaml:1: storage: expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, not 's3:///x'",
     ),
+    ("storage: s3://key:word@b/x", f"sweep.yaml:1: storage: {NO_KEY}"),
+    ("storage: s3://anonymous@b/x", f"sweep.yaml:1: storage: {NO_KEY}"),
+    ("storage: gs://anonymous:word@b/x", f"sweep.yaml:1: storage: {NO_KEY}"),
     (
-        "storage: s3://key:word@b/x",
-        "sweep.yaml:1: storage: a key would come into the sweep's files: give it in the environment",
+        "storage: gs://anonymous@/x",
+        "sweep.yaml:1: storage: expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, not 'gs://anonymous@/x'",
     ),
     ("storage: ~nobody-here/x", "sweep.yaml:1: storage: ~nobody-here/x starts with the home folder of an unknown user"),
     ("storage: " + "x" * 300, f"sweep.yaml:1: storage: {'x' * 300} cannot be used: File name too long"),
