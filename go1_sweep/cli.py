@@ -257,7 +257,10 @@ def _brought(place: Path) -> Path:
     if not is_checkpoint(place.name):
         return store.fetched(place)
     trial = place.parent
-    store.bring(SweepPaths(trial.parent.parent), trial.name)
+    try:
+        store.bring(SweepPaths(trial.parent.parent), trial.name)
+    except OSError as error:
+        raise BadInput(f"storage: {store.refusal(error)}") from None
     return place
 
 

@@ -58,7 +58,7 @@ def candidates_of(
     found = []
     for record in finalists(records, spec.final.finalists, spec.early_stopping.mode):
         folder = paths.trial(record.trial)
-        store.bring(paths, record.trial)
+        store.waited_for(lambda trial=record.trial: store.bring(paths, trial))
         intact = checkpoint.intact(folder, warn)
         for each, roles in _last_and_best(checkpoint.read_manifest(folder), spec.early_stopping.mode):
             if each in intact:
@@ -93,7 +93,7 @@ def retrained(spec: Spec, paths: SweepPaths, records: Iterable[TrialRecord], war
                 warn(f"retraining {record.trial} {record.state}: it is left out")
             continue
         unit, whole = spec.budget.unit, spec.budget.max
-        store.bring(paths, record.trial)
+        store.waited_for(lambda trial=record.trial: store.bring(paths, trial))
         published = checkpoint.intact(paths.trial(record.trial), warn)
         last = [each for each in published if each.progress.used(unit) >= whole][-1:]
         found += [_candidate(spec, paths, record, each, ("last",)) for each in last]

@@ -2,16 +2,18 @@
 
 All files are written locally, and a file is uploaded by whoever wrote it: what a worker wrote by its actor, the rest by
 the driver. The driver fetches what actors have uploaded. Credentials and the endpoint come from the environment, as the
-store's own tools have them (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...).
+store's own tools have them (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, ...).
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy as copying
 import dataclasses
 import functools
 import os
 import platform
+import re
 import secrets
 import shutil
 import sqlite3
@@ -22,7 +24,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from go1_sweep import lock, protocol, turn
 from go1_sweep.errors import BadInput
@@ -30,20 +32,42 @@ from go1_sweep.paths import SweepPaths, TrialPaths, copy_of, is_checkpoint, is_o
 from go1_sweep.patience import POLL_SECONDS
 from go1_sweep.turn import TurnIsOver
 
+T = TypeVar("T")
+
 SCHEMES = ("s3", "gs")
 BEAT_SECONDS = lock.ALIVE_SECONDS / 8
 """How often what is new is uploaded and fetched, and that the driver lives."""
 MOST_OF_THE_TIME = 0.2
 """A store that takes long, with thousands of trials, is asked less often."""
-END_SECONDS = 600.0
-"""So long the driver tries to upload the rest at its end."""
+AWAY_SECONDS = 600.0
+"""So long a store that has answered before is waited for, by whoever cannot do anything else meanwhile."""
 AT_ONCE = 16
 """Files that are fetched or uploaded side by side."""
 TRIES = 4
-"""Of a request that the store refused; its own library has tried each three times, within some seconds."""
+"""Of a request that the store refused; its own library has tried each two or three times, within two seconds."""
 RETRY_SECONDS = 1.0
+ANSWER_SECONDS = 10.0
+"""So long a store may take for its first answer; a request that failed after longer is not tried again at once."""
 MOMENT_SECONDS = 1.0
 """More than the upload of a small file takes, less than anybody minds who waits for it."""
+GOOGLE_KEYS = (
+    "name a key file in GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`; "
+    "gs://anonymous@BUCKET/PREFIX needs none"
+)
+ADVICE = {
+    "OAuth2 access token": f"no Google credentials could be had: {GOOGLE_KEYS}",
+    "^gs://(?!anonymous@).*: no answer": f"if it was Google's metadata server that was asked for a key, {GOOGLE_KEYS}",
+    "UNAUTHENTICATED|PERMISSION_DENIED": "may the account of GOOGLE_APPLICATION_CREDENTIALS read and write there?",
+    "ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE": (
+        "are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws, those of one who may read and write there?"
+    ),
+    "NETWORK_CONNECTION|CURL error|: no answer": (
+        "can this machine reach the endpoint, and is it the right one (endpoint_override in the address, or the "
+        "environment's AWS_ENDPOINT_URL or CLOUD_STORAGE_EMULATOR_ENDPOINT)?"
+    ),
+}
+"""What to do, by what a store's library says after the store's address."""
+RETRY_LIMIT = "retry_limit_seconds"
 PASSING = (".tmp", "-journal", ".lock")
 """How the names of files end that mean something on one machine alone."""
 
@@ -79,32 +103,40 @@ class Store:
 
     @functools.cached_property
     def _found(self) -> tuple[Any, str]:
+        """The file system, which has answered, and the folder's path in it."""
+        return _in_time(self._find)
+
+    def _find(self) -> tuple[Any, str]:
         from pyarrow import fs
 
-        uri = self.uri
+        uri, mark = self.uri, "&" if "?" in self.uri else "?"
         if uri.startswith("s3://"):
             # A small file in one request: parts would take three.
-            uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"
-        try:
-            return fs.FileSystem.from_uri(uri)
-        except (ValueError, KeyError) as error:
-            raise OSError(f"{self.uri}: {error}") from None
+            system, root = fs.FileSystem.from_uri(f"{uri}{mark}allow_delayed_open=true")
+            # One that was made of a URI waits for 99 s for whoever does not answer; its copy has AWS's own patience.
+            system = copying.copy(system)
+        else:
+            # Else Google's library would try for 15 minutes, in silence.
+            system, root = fs.FileSystem.from_uri(uri if RETRY_LIMIT in uri else f"{uri}{mark}{RETRY_LIMIT}=1")
+        system.get_file_info(root)
+        return system, root
 
     def names(self, under: str = "") -> dict[str, Stamp]:
         """The files below a folder, by their names relative to the store's."""
         from pyarrow import fs
 
-        system, root = self._found
-        top = f"{root}/{under}".rstrip("/")
-        infos = self._tried(lambda: system.get_file_info(fs.FileSelector(top, allow_not_found=True, recursive=True)))
-        files = [each for each in infos if each.is_file]
-        return {each.path.removeprefix(f"{root}/"): Stamp(each.size, each.mtime_ns) for each in files}
+        def names(system: Any, root: str) -> dict[str, Stamp]:
+            top = f"{root}/{under}".rstrip("/")
+            infos = system.get_file_info(fs.FileSelector(top, allow_not_found=True, recursive=True))
+            files = [each for each in infos if each.is_file]
+            return {each.path.removeprefix(f"{root}/"): Stamp(each.size, each.mtime_ns) for each in files}
+
+        return self._tried(names)
 
     def read(self, name: str) -> bytes:
         """All of a file."""
-        system, root = self._found
 
-        def read() -> bytes:
+        def read(system: Any, root: str) -> bytes:
             with system.open_input_stream(f"{root}/{name}") as file:
                 return file.read()
 
@@ -112,31 +144,66 @@ class Store:
 
     def write(self, name: str, content: bytes) -> None:
         """Put a file there; a reader sees the old content or the new one."""
-        system, root = self._found
 
-        def write() -> None:
+        def write(system: Any, root: str) -> None:
             with system.open_output_stream(f"{root}/{name}") as file:
                 file.write(content)
 
-        self._tried(write)
+        try:
+            self._tried(write)
+        except FileNotFoundError:  # a folder need not be there
+            raise OSError(f"{self.uri}: there is no such bucket") from None
 
     def delete(self, name: str) -> None:
         """Remove a file, if it is there."""
-        system, root = self._found
         with contextlib.suppress(FileNotFoundError):
-            self._tried(lambda: system.delete_file(f"{root}/{name}"))
+            self._tried(lambda system, root: system.delete_file(f"{root}/{name}"))
 
-    def _tried(self, call: Callable[[], Any]) -> Any:
+    def _tried(self, call: Callable[[Any, str], T]) -> T:
+        from pyarrow import ArrowException
+
+        began = time.monotonic()
         for tries_left in reversed(range(TRIES)):
             try:
-                return call()
+                return call(*self._found)
             except FileNotFoundError:
                 raise
-            except OSError as error:
-                if not tries_left:
-                    raise OSError(f"{self.uri}: {' '.join(str(error).split())}") from None
+            except (OSError, ValueError, ArrowException) as error:
+                is_for_good = not isinstance(error, OSError)  # a wrong address, or a broken file of keys
+                if is_for_good or not tries_left or time.monotonic() - began >= ANSWER_SECONDS:
+                    raise OSError(_refused(self.uri, error)) from None
                 time.sleep(RETRY_SECONDS)
         raise AssertionError
+
+
+def _in_time(call: Callable[[], T]) -> T:
+    """What the call returns.
+
+    Raises:
+        OSError: it takes too long; it goes on, unheard: a request cannot be taken back.
+    """
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="store answers", daemon=True).start()
+    if not wait([answer], ANSWER_SECONDS).done:
+        raise OSError(f"no answer within {ANSWER_SECONDS:g} s")
+    return answer.result()
+
+
+def _refused(uri: str, error: Exception) -> str:
+    """What a store's library says, without what only its authors can read, and what to do."""
+    said = " ".join(str(error).split())
+    if found := re.search(r"Status\((\w+): .*?with a last message of (.*?) error_info=", said):
+        said = f"{found[1]}: " + re.sub(r"(OAuth2 access token) .* error message was:", r"\1:", found[2])
+    said = f"{uri}: {said}"
+    advice = next((f"; {advice}" for sign, advice in ADVICE.items() if re.search(sign, said)), "")
+    return said + advice
 
 
 class Copy:
@@ -284,16 +351,32 @@ def refusal(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
+def waited_for(call: Callable[[], T]) -> T:
+    """What the call returns, as soon as the store, which was there before, takes and gives again.
+
+    Raises:
+        OSError: it does not for too long.
+    """
+    until = time.monotonic() + AWAY_SECONDS
+    while True:
+        try:
+            return call()
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(POLL_SECONDS)
+
+
 def try_out(folder: Path) -> None:
     """Write a file beside a sweep's folder in a store, and remove it, where the folder is a copy.
 
     Raises:
         OSError: the store refuses.
     """
-    if uri := uri_of(folder):
-        place, name = Store(uri), f".{secrets.token_hex(8)}.tmp"
-        place.write(name, name.encode())
-        place.delete(name)
+    if copy := copy_at(folder):
+        name = f".{secrets.token_hex(8)}.tmp"
+        copy.store.write(name, name.encode())
+        copy.store.delete(name)
 
 
 @functools.cache
@@ -435,16 +518,15 @@ def _keep(copy: Copy, is_over: threading.Event, say: Callable[[str], None]) -> N
 
 def _finish(copy: Copy, say: Callable[[str], None]) -> None:
     """Upload the rest, and take back that the driver lives."""
-    until = time.monotonic() + END_SECONDS
-    while True:
-        try:
-            publish(copy.folder)
-            return copy.store.delete(SweepPaths(copy.folder).alive.name)
-        except OSError as error:
-            if time.monotonic() > until:
-                say(f"{refusal(error)}: not all is there; {copy.folder} has it, and `resume` uploads it")
-                return None
-            time.sleep(POLL_SECONDS)
+
+    def finish() -> None:
+        publish(copy.folder)
+        copy.store.delete(SweepPaths(copy.folder).alive.name)
+
+    try:
+        waited_for(finish)
+    except OSError as error:
+        say(f"{refusal(error)}: not all is there; {copy.folder} has it, and `resume` uploads it")
 
 
 class Draws:

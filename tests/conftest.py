@@ -190,6 +190,23 @@ def s3() -> Iterator[Any]:
         yield server
 
 
+@contextlib.contextmanager
+def away(s3: Any) -> Iterator[None]:
+    """The store refuses everything, until it has done so ten times."""
+    last, s3.refuses = s3.refused + 10, 1
+
+    def come_back() -> None:
+        wait_for(lambda: s3.refused >= last, 60, "who asks in vain")
+        s3.refuses = 0
+
+    thread = threading.Thread(target=come_back)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
 @pytest.fixture
 def uri(s3: Any, request: pytest.FixtureRequest) -> str:
     """A place in its bucket that is the test's own; it refuses nothing any more."""
@@ -197,6 +214,32 @@ def uri(s3: Any, request: pytest.FixtureRequest) -> str:
 
     s3.refuses = 0
     return f"s3://{BUCKET}/{request.node.name.partition('[')[0]}"
+
+
+@pytest.fixture(scope="module")
+def gs() -> Iterator[str]:
+    """HOST:PORT of a server that stores as Google's does, with a bucket of the same name."""
+    from gcp_storage_emulator.server import create_server
+    from s3_server import BUCKET
+
+    with create_server("127.0.0.1", 0, in_memory=True, default_bucket=BUCKET) as server:
+        listening: Any = server._api._httpd
+        yield f"127.0.0.1:{listening.server_port}"
+
+
+@pytest.fixture
+def gs_uri(gs: str, request: pytest.FixtureRequest) -> str:
+    """A place in its bucket that is the test's own."""
+    from s3_server import BUCKET
+
+    place = request.node.name.partition("[")[0]
+    return f"gs://anonymous@{BUCKET}/{place}?endpoint_override={gs}&scheme=http"
+
+
+@pytest.fixture(params=["uri", "gs_uri"], ids=["s3", "gs"])
+def any_uri(request: pytest.FixtureRequest) -> str:
+    """A place of the test's own, in each kind of store."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import away
 
-from go1_sweep import protocol, simulators
+from go1_sweep import protocol, simulators, store
+from go1_sweep.paths import copy_of
+from go1_sweep.store import Store
+from go1_sweep.sweep import players
 from go1_sweep.worker.player import Player, egl_device
 from go1_sweep.worker.process import WorkerSpec
 
@@ -82,6 +86,21 @@ def test_a_long_evaluation_is_no_silence_and_a_hanging_one_is(player, checkpoint
     answer = player.play(evaluate(checkpoint, play_fault="hang"))
     assert isinstance(answer, protocol.Refused)
     assert "said nothing for 8 s" in answer.why
+
+
+def test_a_player_waits_for_a_store_that_is_away(s3, uri, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "TRIES", 1)
+    monkeypatch.setattr(store, "POLL_SECONDS", 0.01)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(players, "end_with_raylet", lambda: None)
+    folder = copy_of(uri)
+    Store(uri).write("trials/0000/model_0.pt", checkpoint.read_bytes())
+    spec = WorkerSpec(simulator="fake", python=None, device="cpu", threads=1, stall_timeout=60.0)
+    one = players.PlayerActor(spec, folder / "final.log", folder, uri)
+    with away(s3):
+        answer = one.play(evaluate(folder / "trials" / "0000" / "model_0.pt"))
+    one.close()
+    assert isinstance(answer, protocol.Evaluated), answer
 
 
 def test_a_film_that_hangs_in_gl_leaves_nothing_behind(player, checkpoint, tmp_path):

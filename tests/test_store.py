@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import sqlite3
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import optuna
 import pytest
-from conftest import Command, Sweep, by_trial, iterations, start, wait_for, write_sweep
+from conftest import Command, Sweep, away, by_trial, iterations, start, wait_for, write_sweep
 
 from go1_sweep import checkpoint, doctor, spec, store
+from go1_sweep.finalists import candidates_of
 from go1_sweep.paths import SweepPaths, TrialPaths, copy_of, is_checkpoint, is_of_driver, shown, uri_of
 from go1_sweep.protocol import Progress, Train
 from go1_sweep.store import Copy, Draws, Store
@@ -34,7 +38,7 @@ def aged(path: Path, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["s3://bucket/a/b/name", "gs://bucket/name", "s3://bucket/name?endpoint_override=http://h:9000&scheme=http"]
+    "uri", ["s3://bucket/a/b/name", "gs://anonymous@bucket/name", "s3://bucket/name?endpoint_override=http://h:9000"]
 )
 def test_a_place_in_a_store_has_a_copy_here_and_the_copy_knows_its_place(uri):
     copy = copy_of(uri)
@@ -55,7 +59,8 @@ def test_each_file_of_a_sweep_is_written_by_the_driver_or_by_workers():
     assert not any(is_of_driver(str(each)) for each in of_workers)
 
 
-def test_what_is_newer_wins_and_what_is_the_same_stays(uri, tmp_path):
+def test_what_is_newer_wins_and_what_is_the_same_stays(any_uri, tmp_path):
+    uri = any_uri
     here, there = (Copy(Store(uri), tmp_path / name) for name in ("here", "there"))
     (here.folder / "trials").mkdir(parents=True)
     file, theirs = here.folder / "trials" / "logs.csv", there.folder / "trials" / "logs.csv"
@@ -154,10 +159,16 @@ def a_sweep(folder: Path, uri: str, **changes: Any) -> Sweep:
     return write_sweep(folder, **{**sections, **changes})
 
 
-def on_machine(home: Path, *arguments: str) -> Command:
+def on_machine(home: Path, *arguments: str, **environment: str) -> Command:
     """``python -m go1_sweep ...`` on a machine that has nothing but the store."""
     home.mkdir(exist_ok=True)
-    return start(*arguments, env={"HOME": str(home), "XDG_CACHE_HOME": ""})
+    return start(*arguments, env={"HOME": str(home), "XDG_CACHE_HOME": "", **environment})
+
+
+def in_folder(uri: str, name: str) -> str:
+    """The URI of what is in a folder of that one."""
+    where, mark, query = uri.partition("?")
+    return f"{where}/{name}{mark}{query}"
 
 
 def in_store(uri: str, folder: Path) -> SweepPaths:
@@ -223,10 +234,10 @@ def test_a_trial_begins_when_the_store_has_its_draw(s3, uri, tmp_path, monkeypat
     assert kept.params == begun["train"]["parameters"]
 
 
-def test_a_sweep_whose_driver_and_machine_died_goes_on_elsewhere_from_its_checkpoints(s3, uri, tmp_path):
+def test_a_sweep_whose_driver_and_machine_died_goes_on_elsewhere_from_its_checkpoints(any_uri, tmp_path):
     search = {**TRIAL, "fixed": {**SLOW, "agent.save_interval": 5}}
-    sweep = a_sweep(tmp_path, uri, search=search, budget={"unit": "iterations", "max": 40})
-    where = f"{uri}/sweep"
+    sweep = a_sweep(tmp_path, any_uri, search=search, budget={"unit": "iterations", "max": 40})
+    where = in_folder(any_uri, "sweep")
     running = on_machine(tmp_path / "a", "run", str(sweep.file))
 
     def published() -> list[str]:
@@ -242,6 +253,75 @@ def test_a_sweep_whose_driver_and_machine_died_goes_on_elsewhere_from_its_checkp
     for trial, row in by_trial(seen).items():
         assert row["state"] in ("completed", "early_stopped")
         assert iterations(seen.trial(trial).folder) == list(range(1, int(row["iterations"]) + 1))
+    code, out, err = on_machine(tmp_path / "c", "status", where).finish()
+    assert (code, err) == (0, "") and "2 completed" in out
+    code, out, err = on_machine(tmp_path / "c", "report", where).finish()
+    assert (code, err) == (0, "") and Path(out.strip()).exists()
+
+
+def test_finalists_are_waited_for_while_a_store_is_away(s3, uri, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "TRIES", 1)
+    monkeypatch.setattr(store, "POLL_SECONDS", 0.01)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = spec.load(a_sweep(tmp_path, uri).file)
+    there = SweepPaths(tmp_path / "there").trial("0000")
+    there.folder.mkdir(parents=True)
+    there.config.write_text("{task: flat, simulator: fake, parameters: {gamma: 0.95}, seed: 3}\n")
+    checkpoint.publish(there, Progress(30, 1, 1.0, 1.0), Path.touch)
+    Copy(Store(f"{uri}/sweep"), tmp_path / "there").publish(everything)
+    record = TrialRecord("0000", {"gamma": 0.95}, 3, "completed", progress=Progress(30, 1, 1.0, 1.0))
+    with away(s3):
+        (candidate,) = candidates_of(found, SweepPaths(found.folder), [record], pytest.fail)
+    assert candidate.file.exists()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """HOST:PORT of somebody who takes connections, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def nobody() -> str:
+    """HOST:PORT where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def told_of(folder: Path, uri: str, **environment: str) -> str:
+    """What ``run`` says of a store that it cannot use; it does within seconds, in one line, and nothing else."""
+    began = time.monotonic()
+    command = on_machine(folder / "a", "run", str(a_sweep(folder, uri).file), **environment)
+    code, out, err = command.finish()
+    assert (code, out) == (2, "") and time.monotonic() - began < 45  # 14 of them on a machine that does nothing else
+    assert err.startswith("error: storage: ") and err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("bucket", ["s3://bucket", "gs://anonymous@bucket"])
+def test_who_names_a_store_that_never_answers_is_told_within_seconds(s3, silent, tmp_path, bucket):
+    err = told_of(tmp_path, f"{bucket}/x?endpoint_override={silent}&scheme=http")
+    assert "no answer within 10 s; can this machine reach the endpoint, and is it the right one" in err
+
+
+@pytest.mark.parametrize("bucket", ["s3://bucket", "gs://anonymous@bucket"])
+def test_who_names_an_endpoint_where_nobody_listens_is_told_within_seconds(s3, nobody, tmp_path, bucket):
+    err = told_of(tmp_path, f"{bucket}/x?endpoint_override={nobody}&scheme=http")
+    assert "Could not connect to server; can this machine reach the endpoint, and is it the right one" in err
+
+
+def test_who_has_no_credentials_of_googles_is_told_within_seconds_how_to_get_some(nobody, tmp_path, monkeypatch):
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    err = told_of(tmp_path, "gs://bucket/x", GCE_METADATA_ROOT=nobody)
+    assert "Could not create a OAuth2 access token: " in err and "run `gcloud auth application-default login`" in err
+    err = told_of(tmp_path, "gs://bucket/x", GOOGLE_APPLICATION_CREDENTIALS="/no/such/file")
+    assert "OAuth2 access token: Cannot open credentials file /no/such/file; no Google credentials" in err
+
+
+def test_who_names_a_bucket_of_googles_that_is_not_there_is_told(gs, tmp_path):
+    uri = f"gs://anonymous@no-such-bucket/x?endpoint_override={gs}&scheme=http"
+    assert told_of(tmp_path, uri).endswith(": there is no such bucket\n")
 
 
 def test_doctor_and_run_say_that_a_store_cannot_be_used_before_anything_starts(s3, tmp_path):

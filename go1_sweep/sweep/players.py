@@ -45,8 +45,9 @@ class PlayerActor(Player):
         if self._visit is None:
             return super().play(job, tell)
         try:
-            answer = super().play(self._visit.brought(job), tell)
-            self._visit.publish()
+            visit = self._visit
+            answer = super().play(store.waited_for(lambda: visit.brought(job)), tell)
+            store.waited_for(visit.publish)
         except OSError as error:
             return protocol.Refused(store.refusal(error))
         return answer
@@ -121,5 +122,5 @@ class Players:
                 answer = protocol.Refused(f"its actor died: {str(error).splitlines()[0]}")
             else:
                 self._idle.append(player)
-                store.refresh(self._folder)
+                store.waited_for(lambda: store.refresh(self._folder))
             yield place, answer

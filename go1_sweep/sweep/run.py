@@ -218,7 +218,7 @@ def _run_trainings(spec: Spec, trainings: Trainings, slots: Slots, terminal: Ter
             trainings.abandon(f"the sweep ended with {type(error).__name__}")
         raise
     trainings.abandon(INTERRUPTED)
-    store.refresh(trainings.paths.folder)
+    store.waited_for(lambda: store.refresh(trainings.paths.folder))
 
 
 def _train_again(
