@@ -355,12 +355,15 @@ def waited_for(call: Callable[[], T]) -> T:
     """What the call returns, as soon as the store, which was there before, takes and gives again.
 
     Raises:
+        FileNotFoundError: what it is asked for is not there.
         OSError: it does not for too long.
     """
     until = time.monotonic() + AWAY_SECONDS
     while True:
         try:
             return call()
+        except FileNotFoundError:
+            raise
         except OSError:
             if time.monotonic() > until:
                 raise
