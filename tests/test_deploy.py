@@ -7,7 +7,9 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,10 +37,10 @@ def joint(name: str, scale: float = 0.5, default: float = 0.25) -> dict[str, Any
 
 def term(name: str, parts: list[str], history: int = 1, **rest: Any) -> dict[str, Any]:
     size = len(parts) * history
-    return {"name": name, "size": size, "parts": parts, "offset": None, "clip": None, "scale": 1.0} | {
-        "history": history,
-        **rest,
-    }
+    return {
+        "name": name, "size": size, "unit": "", "parts": parts, "offset": None, "clip": None, "scale": 1.0,
+        "history": history, **rest,
+    }  # fmt: skip
 
 
 def bundle(folder: Path, observations: list[dict[str, Any]], picked: list[int], **rest: Any) -> Path:
@@ -92,7 +94,7 @@ def test_history_is_oldest_first_and_begins_with_what_was_measured_first(tmp_pat
 
 
 def test_what_cannot_be_right_is_refused_and_changes_nothing(tmp_path):
-    observations = [term("joint_pos", ["joint 0", "joint 1"], history=2), term("command", ["x", "y", "z"])]
+    observations = [term("joint_pos", ["joint 0", "joint 1"], history=2, unit="rad"), term("command", ["x", "y", "z"])]
     ours = Policy.load(bundle(tmp_path, observations, [0, 2]))
     ours({"joint_pos": [0.5, 0.5], "command": [9.0, -9.0, 0.125]})
     assert list(ours._row[0, 4:]) == [1.0, -0.5, 0.125], "commands are clipped to those of training"
@@ -102,13 +104,114 @@ def test_what_cannot_be_right_is_refused_and_changes_nothing(tmp_path):
         "and was given joint_pos, command, more": {"joint_pos": [0, 0], "command": [0, 0, 0], "more": 1},
         "joint_pos is 2 numbers, not 3": {"joint_pos": [0, 0, 0], "command": [0, 0, 0]},
         "command is not finite": {"joint_pos": [0, 0], "command": [0, np.nan, 0]},
-        "joint 1 at -1.50 rad is beyond what the joint can do": {"joint_pos": [0, -1.5], "command": [0, 0, 0]},
+        "joint_pos: joint 1 at -1.5 rad is more than a Go1 can do": {"joint_pos": [0, -1.5], "command": [0, 0, 0]},
     }
     for sentence, observation in wrong.items():
         with pytest.raises(ValueError, match=sentence):
             ours(observation)
     ours({"joint_pos": [0.25, 0.25], "command": [0, 0, 0]})
     assert list(ours._row[0, :4]) == [0.5, 0.5, 0.25, 0.25] and list(before[0, :4]) == [0.5] * 4
+
+
+def test_what_was_measured_in_other_units_or_by_a_broken_sensor_is_refused():
+    ours = Policy.load(FLAT)
+    standing = {name: np.zeros(size) for name, size in ours.inputs.items()} | {
+        "joint_pos": [each["default_position"] for each in ours.description["actions"]],
+        "projected_gravity": [0.0, 0.0, -1.0],
+    }
+    targets = ours(standing)
+    wrong = {
+        "projected_gravity is of length 9.81, not 1": {"projected_gravity": [0.0, 0.0, -9.81]},
+        "projected_gravity is of length 0, not 1": {"projected_gravity": np.zeros(3)},
+        r"base_ang_vel: z at -90 rad/s is more than a Go1 can do": {"base_ang_vel": [0.0, 0.0, -90.0]},
+        r"joint_vel: FR_thigh_joint at 573 rad/s is more": {"joint_vel": [0.0, 573.0, *[0.0] * 10]},
+        r"imu_lin_vel: x at 1e\+30 m/s is more": {"imu_lin_vel": [1e30, 0.0, 0.0]},
+        r"joint_pos: FR_thigh_joint at 51 rad is more": {"joint_pos": [5.0 / 57, 51.0, -103.0] * 4},
+    }
+    for sentence, measured in wrong.items():
+        with pytest.raises(ValueError, match=sentence):
+            ours(standing | measured)
+    ours.reset()
+    np.testing.assert_array_equal(ours(standing), targets)
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+@pytest.mark.parametrize("given", [np.nan, np.inf])
+def test_what_the_network_makes_of_it_is_refused_where_it_is_not_finite(given, clip, tmp_path, monkeypatch):
+    ours = Policy.load(bundle(tmp_path, [term("one", ["x"])], [0], action_clip=clip))
+    monkeypatch.setattr(ours, "_session", SimpleNamespace(run=lambda *_: [np.array([[given]], dtype=np.float32)]))
+    with pytest.raises(ValueError, match="what the network gives is not finite"):
+        ours({"one": 0.0})
+    assert list(ours.action) == [0.0]
+
+
+def test_a_policy_that_knows_no_limits_of_its_command_takes_any(tmp_path):
+    ours = Policy.load(bundle(tmp_path, [term("command", ["x", "y", "z"])], [0], command_limits=[]))
+    ours({"command": [9.0, 9.0, 9.0]})
+    assert list(ours.action) == [9.0] and ours.command_limits.shape == (2, 3)
+
+
+def _without(name: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda entries: entries.pop(name)
+
+
+def _with(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda entries: entries.update(changes)
+
+
+@pytest.mark.parametrize(
+    ("where", "damage", "sentence"),
+    [
+        ((), _without("actions"), "actions is missing"),
+        ((), _without("sha256"), "sha256 is missing"),
+        ((), _with(sha256={}), "sha256.policy.onnx is missing"),
+        ((), _with(step_seconds="x"), "step_seconds cannot be 'x'"),
+        ((), _with(step_seconds=0), "step_seconds cannot be 0"),
+        ((), _with(observations=[]), r"observations cannot be \[\]"),
+        ((), _with(observations=None), "observations cannot be None"),
+        ((), _with(actions=[1]), r"actions\[0\] cannot be 1"),
+        ((), _with(command_limits=[[0, 1]]), r"command_limits cannot be \[\[0, 1\]\]"),
+        ((), _with(joint_order=[]), r"joint_order cannot be \[\]"),
+        (("actions", 1), _without("scale"), r"actions\[1\].scale is missing"),
+        (("actions", 1), _with(default_position=np.nan), r"actions\[1\].default_position cannot be nan"),
+        (("actions", 0), _with(position_limits=[2, 1]), r"actions\[0\].position_limits cannot be \[2, 1\]"),
+        (("actions", 0), _with(target_limits="ab"), r"actions\[0\].target_limits cannot be 'ab'"),
+        (("observations", 0), _without("parts"), r"observations\[0\].parts is missing"),
+        (("observations", 0), _with(history=0), r"observations\[0\].history cannot be 0"),
+        (("observations", 0), _with(scale=["x"]), r"observations\[0\].scale cannot be \['x'\]"),
+        (("observations", 0), _with(size=3), r"observations\[0\].size cannot be 3"),
+        (("observations", 0), _with(scale=[]), r"observations\[0\].scale cannot be \[\]"),
+        (("observations", 0), _with(offset=[0, 0]), r"observations\[0\].offset cannot be \[0, 0\]"),
+        (("observations", 1), _with(parts=["x"], size=1), r"observations\[1\].size cannot be 1"),
+        ((), lambda all: all["actions"].pop(), r"onnx has \[5, 2\] numbers in and out, and \[5, 1\] in policy.json"),
+        (
+            (),
+            lambda all: all["observations"].pop(),
+            r"onnx has \[5, 2\] numbers .* and \[2, 2\] in policy.json",
+        ),
+    ],
+)
+def test_a_description_that_cannot_be_is_refused_with_the_entry_that_is_wrong(where, damage, sentence, tmp_path):
+    observations = [term("one", ["x"], history=2), term("command", ["x", "y", "z"])]
+    bundle(tmp_path, observations, [0, 1])
+    description = json.loads((tmp_path / "policy.json").read_text())
+    entries = description
+    for key in where:
+        entries = entries[key]
+    damage(entries)
+    (tmp_path / "policy.json").write_text(json.dumps(description))
+    with pytest.raises(BundleError, match=f"^{tmp_path}/policy.*{sentence}"):
+        Policy.load(tmp_path)
+
+
+def test_a_network_that_onnxruntime_cannot_run_is_refused(tmp_path):
+    bundle(tmp_path, [term("one", ["x"])], [0])
+    (tmp_path / "policy.onnx").write_bytes(b"of another time")
+    description = json.loads((tmp_path / "policy.json").read_text())
+    description["sha256"]["policy.onnx"] = hashlib.sha256(b"of another time").hexdigest()
+    (tmp_path / "policy.json").write_text(json.dumps(description))
+    with pytest.raises(BundleError, match=r"policy.onnx cannot be run by onnxruntime \d.*: "):
+        Policy.load(tmp_path)
 
 
 def test_a_bundle_that_is_not_what_was_exported_is_refused(tmp_path):
@@ -136,17 +239,16 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 sys.path.insert(0, sys.argv[1])
 from policy import Policy
-ours = Policy.load(sys.argv[1])
+ours = Policy.load(sys.argv[2])
 print(ours({name: [0.0] * size for name, size in ours.inputs.items() if name != "joint_pos"}
-           | {"joint_pos": [0.1, 0.9, -1.8, -0.1, 0.9, -1.8] * 2}).shape)
+           | {"joint_pos": [0.1, 0.9, -1.8, -0.1, 0.9, -1.8] * 2, "projected_gravity": [0.0, 0.0, -1.0]}).shape)
 """
 
 
 def test_the_runtime_is_one_file_that_needs_neither_torch_nor_ray_nor_a_simulator(tmp_path):
-    for name in ("policy.json", "policy.onnx"):
-        shutil.copy(FLAT / name, tmp_path)
     shutil.copy(policy.__file__, tmp_path)
-    done = subprocess.run([sys.executable, "-I", "-c", ALONE, tmp_path], capture_output=True, text=True, cwd=tmp_path)
+    command = [sys.executable, "-I", "-c", ALONE, tmp_path, FLAT]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("(12,)\n", "")
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,12 @@ LAST_ACTION = "last_action"
 
 BEYOND = 0.2
 """So far a joint may be measured beyond its limits [rad]; what is further is a wrong order, sign or offset."""
+
+POSSIBLE = {"m": 10.0, "m/s": 20.0, "rad/s": 60.0}
+"""What is measured in that unit is no more than that, either way, on a Go1: else it is degrees, or a broken sensor."""
+
+UNIT = 0.1
+"""So far from 1 may the length of a unit vector be."""
 
 
 class BundleError(Exception):
@@ -63,7 +69,7 @@ class Policy:
         self.step_seconds: float = description["step_seconds"]
         self.stiffness, self.damping = of_joints("stiffness"), of_joints("damping")
         self.torque_limits = of_joints("torque_limit")
-        self.command_limits = _limits(description["command_limits"])
+        self.command_limits = _limits(description["command_limits"] or 3 * [None])
         self._scale, self._default = of_joints("scale"), of_joints("default_position")
         self._target_limits = _limits([joint["target_limits"] for joint in actions])
         self._action_limit = np.inf if description["action_clip"] is None else description["action_clip"]
@@ -81,7 +87,8 @@ class Policy:
         """The policy in a folder that go1_sweep has exported; of its files, a robot needs two.
 
         Raises:
-            BundleError: a file is missing, is not what was exported, or is of another format.
+            BundleError: a file is missing, damaged, not what was exported, or of another format; or this onnxruntime
+                cannot run the network.
         """
         import onnxruntime  # a simulator that exports need not have it
 
@@ -93,6 +100,8 @@ class Policy:
         found = description.get("format") if isinstance(description, dict) else None
         if found != FORMAT:
             raise BundleError(f"{folder / DESCRIPTION} is of format {found}, and this is for format {FORMAT}")
+        if fault := _fault(description, ENTRIES, "") or _size_fault(description):
+            raise BundleError(f"{folder / DESCRIPTION} is damaged: {fault}")
         for name, expected in description["sha256"].items():
             file = folder / name
             if name != NETWORK and not file.exists():
@@ -105,7 +114,16 @@ class Policy:
                 raise BundleError(f"{file} is not the file that was exported: its SHA-256 is another")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # the network is small: threads would wait for each other
-        session = onnxruntime.InferenceSession(str(folder / NETWORK), options, providers=["CPUExecutionProvider"])
+        network, providers = str(folder / NETWORK), ["CPUExecutionProvider"]
+        try:
+            session = onnxruntime.InferenceSession(network, options, providers=providers)
+        except Exception as error:  # it has a class for each
+            version = onnxruntime.__version__
+            raise BundleError(f"{network} cannot be run by onnxruntime {version}: {error}") from None
+        found = [each.shape[-1] for each in (*session.get_inputs(), *session.get_outputs())]
+        described = [sum(term["size"] for term in description["observations"]), len(description["actions"])]
+        if found != described:
+            raise BundleError(f"{network} has {found} numbers in and out, and {described} in {DESCRIPTION}")
         return cls(description, session)
 
     def reset(self) -> None:
@@ -122,18 +140,17 @@ class Policy:
                 command is clipped to ``command_limits``.
 
         Raises:
-            ValueError: one is missing, unknown, of another size, not finite, or nothing that a joint can do; or what
-                the network made of it is not finite. It is as if there had been no call.
+            ValueError: one is missing, unknown, of another size, not finite, or more than a Go1 can do; or what the
+                network made of it is not finite. It is as if there had been no call.
         """
         if observation.keys() != self.inputs.keys():
             raise ValueError(f"the policy takes {', '.join(self.inputs)}, and was given {', '.join(observation)}")
         for term in self._terms:
             self._row[0, term.place] = term.with_past(observation.get(term.name, self.action))
         (actions,) = self._session.run(None, {self._input: self._row})
-        action = np.clip(actions[0], -self._action_limit, self._action_limit)
-        if not np.isfinite(action).all():
+        if not np.isfinite(actions).all():
             raise ValueError("what the network gives is not finite")
-        self.action = action
+        self.action = action = np.clip(actions[0], -self._action_limit, self._action_limit)
         for term in self._terms:
             term.keep()
         return np.clip(self._default + self._scale * action, *self._target_limits)
@@ -164,11 +181,13 @@ class _Term:
         self._offset = np.array(term["offset"] or 0.0)
         self._clip = _limits([term["clip"]])
         self._scale = np.array(term["scale"])
-        self._measurable = _limits([None])
-        if self.name == "joint_pos":
+        self._unit: str = term["unit"]
+        most = POSSIBLE.get(self._unit, np.inf)
+        self._measurable = _limits([[-most, most]])
+        if self.name == "joint_pos" and self._parts:
             limits = {joint["name"]: joint["position_limits"] for joint in description["actions"]}
             self._measurable = np.add(_limits([limits.get(joint) for joint in self._parts]), [[-BEYOND], [BEYOND]])
-        self._command = _limits(description["command_limits"] if self.name == "command" else [None])
+        self._command = _limits((self.name == "command" and description["command_limits"]) or [None])
 
     def with_past(self, value: Any) -> np.ndarray:
         """What the network takes, (size * history,), oldest first, for what is measured now."""
@@ -188,8 +207,11 @@ class _Term:
         low, high = self._measurable
         beyond = (measured < low) | (measured > high)
         if beyond.any():
-            joint = self._parts[int(beyond.argmax())]
-            raise ValueError(f"{self.name}: {joint} at {measured[beyond][0]:.2f} rad is beyond what the joint can do")
+            i = int(beyond.argmax())
+            part = self._parts[i] if self._parts else i
+            raise ValueError(f"{self.name}: {part} at {measured[i]:.4g} {self._unit} is more than a Go1 can do")
+        if self.name == "projected_gravity" and abs(length := float(np.linalg.norm(measured)) - 1.0) > UNIT:
+            raise ValueError(f"{self.name} is of length {length + 1.0:.4g}, not 1")
         clipped = np.clip(np.clip(measured, *self._command) - self._offset, *self._clip)
         return self._scale * clipped
 
@@ -197,3 +219,88 @@ class _Term:
 def _limits(pairs: list[Any]) -> np.ndarray:
     """The lower and the upper limits, (2, number); infinite where there are none."""
     return np.array([pair or (-np.inf, np.inf) for pair in pairs], dtype=float).reshape(-1, 2).T
+
+
+def _is_number(found: Any) -> bool:
+    return type(found) in (int, float) and -np.inf < found < np.inf
+
+
+def _is_count(found: Any) -> bool:
+    return type(found) is int and found > 0
+
+
+def _is_text(found: Any) -> bool:
+    return isinstance(found, str)
+
+
+def _is_list(of: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda found: isinstance(found, list) and all(map(of, found))
+
+
+def _is_range(found: Any) -> bool:
+    return _is_list(_is_number)(found) and len(found) == 2 and found[0] <= found[1]
+
+
+def _or_none(of: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda found: found is None or of(found)
+
+
+ENTRIES: dict[str, Any] = {
+    "step_seconds": lambda found: _is_number(found) and found > 0,
+    "input": _is_text,
+    "observations": [
+        {
+            "name": _is_text,
+            "size": _is_count,
+            "unit": _is_text,
+            "parts": _is_list(_is_text),
+            "offset": _or_none(_is_list(_is_number)),
+            "clip": _or_none(_is_range),
+            "scale": lambda found: _is_number(found) or (_is_list(_is_number)(found) and found),
+            "history": _is_count,
+        }
+    ],
+    "actions": [
+        {
+            "name": _is_text,
+            "scale": _is_number,
+            "default_position": _is_number,
+            "stiffness": _or_none(_is_number),
+            "damping": _or_none(_is_number),
+            "torque_limit": _or_none(_is_number),
+            "position_limits": _is_range,
+            "target_limits": _or_none(_is_range),
+        }
+    ],
+    "action_clip": _or_none(lambda found: _is_number(found) and found > 0),
+    "joint_order": lambda found: isinstance(found, dict) and all(map(_is_list(_is_text), found.values())),
+    "command_limits": lambda found: _is_list(_is_range)(found) and len(found) in (0, 3),
+    "sha256": {NETWORK: _is_text},
+}
+"""What is read of a description."""
+
+
+def _fault(found: Any, wanted: Any, entry: str) -> str:
+    """What is wrong with an entry; empty: nothing."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        for name, each in wanted.items():
+            inner = f"{entry}.{name}" if entry else name
+            if fault := _fault(found[name], each, inner) if name in found else f"{inner} is missing":
+                return fault
+        return ""
+    if isinstance(wanted, list) and isinstance(found, list) and found:
+        return next(filter(None, (_fault(each, wanted[0], f"{entry}[{i}]") for i, each in enumerate(found))), "")
+    return "" if callable(wanted) and wanted(found) else f"{entry} cannot be {found!r:.60}"
+
+
+def _size_fault(description: dict[str, Any]) -> str:
+    """Which observation is of another size than what is said of its numbers; empty: none."""
+    for i, term in enumerate(description["observations"]):
+        size, rest = divmod(term["size"], term["history"])
+        if rest or (term["name"] == "command" and description["command_limits"] and size != 3):
+            return f"observations[{i}].size cannot be {term['size']}"
+        for name in ("parts", "offset", "scale"):
+            said = term[name]
+            if isinstance(said, list) and said and len(said) != size:
+                return f"observations[{i}].{name} cannot be {said!r:.60}"
+    return ""

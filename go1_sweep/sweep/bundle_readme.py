@@ -57,8 +57,8 @@ while True:
 
 Joints are told and measured in the order of `policy.joints`:
 {joints}.
-What cannot be right (a number too many, NaN, a joint beyond its limits, a file that was exchanged) is refused. Commands
-are clipped to those of training: {commands}.
+What cannot be right (a number too many, NaN, degrees, a joint beyond its limits) raises a `ValueError`, and a bundle
+that is damaged or exchanged a `BundleError`. Commands are clipped to those of training: {commands}.
 The normalization of the observations is inside the network; history and the last action are the runtime's business.
 
 Without it: the input of the network is the observations as `policy.json` lists them, one after the other, each
