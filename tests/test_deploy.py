@@ -302,6 +302,47 @@ def test_what_was_lost_on_the_way_out_of_the_trainer_shows_in_plain_mujoco(what,
     assert not found.agrees and "does NOT do outside the trainer" in found.sentence
 
 
+def test_a_policy_that_gives_nothing_from_the_first_step_on_falls(monkeypatch):
+    pytest.importorskip("mjlab")
+    from go1_sweep.deploy import sim_to_sim
+    from go1_sweep.deploy.go1 import Go1
+
+    ours = Policy.load(FLAT)
+    nothing = SimpleNamespace(run=lambda *_: [np.full((1, 12), np.nan, dtype=np.float32)])
+    monkeypatch.setattr(ours, "_session", nothing)
+    episode = sim_to_sim.driven(ours, Go1(ours), 0, STEPS)
+    assert (episode.fell, episode.length, episode.target_rate) == (True, 1, 0.0)
+
+
+@pytest.mark.parametrize("step_seconds", [0.02, 0.015, 0.005, 0.0009])
+def test_a_control_period_takes_as_long_as_it_is(step_seconds, monkeypatch):
+    pytest.importorskip("mjlab")
+    from go1_sweep.deploy.go1 import PHYSICS_SECONDS, Go1
+
+    ours = Policy.load(FLAT)
+    monkeypatch.setattr(ours, "step_seconds", step_seconds)
+    robot = Go1(ours)
+    for _ in range(100):
+        robot.act(robot.data.ctrl.copy())
+    assert robot.data.time == pytest.approx(100 * step_seconds)
+    assert robot.model.opt.timestep <= PHYSICS_SECONDS
+
+
+def test_what_mujoco_cannot_follow_is_a_fall_and_leaves_no_file_and_no_word(tmp_path, monkeypatch, capfd):
+    pytest.importorskip("mjlab")
+    from go1_sweep.deploy.go1 import Go1
+
+    monkeypatch.chdir(tmp_path)
+    robot = Go1(Policy.load(FLAT))
+    robot.push(np.array([1e5, 0.0, 0.0]))
+    for _ in range(20):
+        robot.act(robot.data.ctrl.copy())
+    assert robot.has_fallen
+    robot.reset()
+    assert not robot.has_fallen
+    assert (list(tmp_path.iterdir()), *capfd.readouterr()) == ([], "", "")
+
+
 def test_the_ground_is_measured_where_the_scan_looks_for_it_however_the_robot_leans(tmp_path):
     pytest.importorskip("mjlab")
     from go1_sweep.deploy.go1 import Go1, mujoco

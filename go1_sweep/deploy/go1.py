@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ import numpy as np
 from go1_sweep.deploy.policy import BundleError, Policy
 
 mujoco: Any = importlib.import_module("mujoco")  # whose names no type checker knows
+mujoco.set_mju_user_warning(lambda _: None)  # it would write a file where it runs; ``has_fallen`` says it
 
 MODEL = "asset_zoo/robots/unitree_go1/xmls/go1.xml"
 """MuJoCo Menagerie's model of the robot, as the package mjlab brings it."""
 
 PHYSICS_SECONDS = 0.002
-"""A step of MuJoCo [s]: finer than in training."""
+"""A step of MuJoCo is at most that long [s]: finer than in training."""
 
 ROTOR_INERTIA = 0.000111842
 GEARS = {"hip": 6.0, "thigh": 6.0, "calf": 9.0}
@@ -60,7 +62,8 @@ class Go1:
             self._places(self._terms[name]["parts"] if name in self._terms else [], address)
             for name, address in (("joint_pos", "qposadr"), ("joint_vel", "dofadr"))
         )
-        self._substeps = round(policy.step_seconds / PHYSICS_SECONDS)
+        self._substeps = math.ceil(round(policy.step_seconds / PHYSICS_SECONDS, 6))
+        self.model.opt.timestep = policy.step_seconds / self._substeps
         self._points = _points(self._terms["height_scan"]["parts"]) if "height_scan" in policy.inputs else None
         self.reset()
 
@@ -159,7 +162,6 @@ def model_file() -> Path:
 
 def _model(policy: Policy) -> Any:
     spec = mujoco.MjSpec.from_file(str(model_file()))
-    spec.option.timestep = PHYSICS_SECONDS
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST  # stiff joints of little inertia
     _add_ground(spec)
     for i, name in enumerate(policy.joints):

@@ -136,7 +136,7 @@ def driven(policy: Policy, robot: Go1, env: int, steps: int) -> Episode:
         try:
             targets.append(policy(robot.observe(command)))
         except ValueError:  # it has moved a joint as no Go1 can
-            targets.append(targets[-1])
+            targets.append(robot.data.ctrl.copy())
             fell = True
         robot.act(targets[-1])
         powers.append(robot.power)
