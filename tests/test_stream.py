@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -24,6 +25,7 @@ from conftest import start, wait_for
 pytest.importorskip("mjlab")
 
 import imageio.v3 as imageio
+import msgspec
 import viser
 import websockets.sync.client
 from playwright.sync_api import ConsoleMessage, FloatRect, Request, sync_playwright
@@ -336,6 +338,11 @@ def test_no_page_of_another_site_can_steer():
     free = gate("127.0.0.1", None)
     with serving(free) as server:
         server.gui.add_markdown("the robot")
+        for host in ("localhost", "127.0.0.1:99", "[::1]:8080"):
+            assert get(free.address, Host=host)[0] == 200, "a tunnel"
+        # A name that its owner has pointed here meanwhile: to a browser the page and what it asks are one site.
+        renamed = {"Host": "elsewhere.example:8080", "Origin": "http://elsewhere.example:8080"}
+        assert get(free.address, **renamed)[0] == 403 and not connected(free.address, **renamed)
         assert connected(free.address, Origin=free.address)
         assert not connected(free.address, Origin="http://elsewhere.example")
         server.request_share_url()
@@ -377,6 +384,43 @@ def test_many_pages_at_once_some_of_which_never_read_are_all_served_and_the_robo
         pages[0].socket.close()
         wait_for(lambda: drive.robot.data.qpos[0] > 0.3, 20, "the robot")
         assert pages[1].recv(timeout=10)
+
+
+CAMERA = {
+    "type": "ViewerCameraMessage", "wxyz": [1.0, 0.0, 0.0, 0.0], "position": [0.0] * 3, "fov": 1.0, "near": 0.1,
+    "far": 10.0, "image_height": 1, "image_width": 1, "look_at": [0.0] * 3, "up_direction": [0.0, 0.0, 1.0],
+}  # fmt: skip
+"""By which viser knows a page."""
+
+
+FORGED = {
+    "Forward [m/s]": ({"value": math.nan}, {"value": math.inf}, {"value": 1e9}, {"value": "x"}, {"value": []}),
+    "Policy": ({"value": "x"}, {"value": None}, {"value": []}),
+    "Speed": ({"value": "x"}, {"value": None}, {"value": 0.0}),
+}
+BROKEN = {label: ({"props": {}}, {"removed": True}, {"none": 1}) for label in ("Forward [m/s]", "Policy", "Pause")}
+
+
+@pytest.mark.parametrize(
+    ("label", "updates"), [(label, each) for of in (FORGED, BROKEN) for label in of for each in of[label]]
+)
+def test_what_no_page_of_ours_sends_neither_ends_the_drive_nor_reaches_the_robot(drive, label, updates):
+    with streaming(drive) as (loop, page, address), connection(address) as forger:
+        gui: Any = page._server.gui  # pyright: ignore[reportPrivateUsage]
+        controls = {each.label: uuid for uuid, each in gui._gui_input_handle_from_uuid.items()}
+        keys = {each.label: uuid for uuid, each in gui._command_handle_from_uuid.items()}
+
+        def send(**message: object) -> None:
+            forger.send(msgspec.msgpack.encode(message))
+
+        send(**CAMERA)
+        send(type="GuiUpdateMessage", uuid=controls[label], updates=updates)
+        for key in ("Forward: more", "Pause", "Pause"):
+            send(type="CommandTriggerMessage", uuid=keys[key])
+        send(type="GuiUpdateMessage", uuid=controls["Push"], updates={"value": True})
+        wait_for(lambda: drive.pushes == 1, 20, "what was sent last")
+        assert np.isfinite(loop.command).all() and loop.speed == 1.0 and loop.drive is drive
+        assert np.isfinite(np.array(drive.past)).all()
 
 
 def test_the_page_is_where_the_terminal_says_and_ctrl_c_closes_it(tmp_path):

@@ -47,7 +47,7 @@ class Gate:
 
     @contextlib.contextmanager
     def guarding(self) -> Iterator[None]:
-        """Servers that start in here answer nobody without the token, nor a page of another site.
+        """Servers that start in here answer nobody without the token, nor a page of another site, whatever its name.
 
         viser starts its server in a thread of its own and has no hook for that; the library below it has one.
 
@@ -86,6 +86,9 @@ class Gate:
 
     def _refusal(self, request: Any) -> str:
         """Why the request is not answered; empty: it is."""
+        host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+        if self.token is None and host != self.host and not _is_of_this_machine(host):
+            return f"Open it as http://localhost:{self.port}: {host} may be a name that another site has given it"
         origin = request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
             return "Pages of other sites may not steer this robot"
@@ -134,6 +137,14 @@ def _bind(family: int, address: tuple[Any, ...]) -> None:
     with socket.socket(family, socket.SOCK_STREAM) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as asyncio does
         tried.bind(address)
+
+
+def _is_of_this_machine(host: str) -> bool:
+    """Whether no other site can have made a browser take that name for this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _holds(given: list[str], secret: str) -> bool:

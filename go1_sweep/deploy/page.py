@@ -116,7 +116,11 @@ class Page:
             stop = gui.add_button("Stop", icon=Icon.HAND_STOP)
 
         def obey() -> None:
-            self._loop.command = np.array([slider.value for slider in sliders])
+            told = np.array([slider.value for slider in sliders])
+            if np.isfinite(told).all():
+                self._loop.command = told
+            else:
+                halt()
 
         def add(slider: GuiSliderHandle[float], much: float) -> None:
             slider.value = float(np.clip(round(slider.value + much, 2), slider.min, slider.max))
@@ -181,10 +185,18 @@ class Page:
         self._server.gui.add_command(label, hotkey=key).on_trigger(self._asking(what))
 
     def _asking(self, what: Callable[[], None]) -> Callable[[object], Coroutine[None, None, None]]:
-        """What has the loop do that: one thread alone drives, and one thing comes after the other."""
+        """What has the loop do that: one thread alone drives, and one thing comes after the other.
+
+        Whoever was let in can send anything, and viser passes on an option that is none, or breaks a control by it:
+        what cannot be done then is left, and the robot goes on.
+        """
+
+        def do() -> None:
+            with contextlib.suppress(Exception):
+                what()
 
         async def ask(_: object) -> None:
-            self._loop.ask(what)
+            self._loop.ask(do)
 
         return ask
 
