@@ -220,8 +220,8 @@ class Simulator(ABC):
                 raise ConfigError(f"{names[path]} and {name} are the same entry of the configuration: name it one way")
             names[path] = name
             if path == "blind":
-                if value:
-                    self.make_blind(config)
+                if value and not self.make_blind(config):
+                    raise ConfigError(f"blind: {config.task_id} observes nothing that a Go1 does not measure")
                 continue
             if config.purpose != "train" and any(fnmatch.fnmatchcase(path, pattern) for pattern in self.test_paths):
                 continue
@@ -230,11 +230,11 @@ class Simulator(ABC):
                 raise ConfigError(f"{self.name} has no parameter '{name}'{did_you_mean(name, self.paths)}")
             set_entry(getattr(config, root), rest, value, shown=path)
 
-    def make_blind(self, config: TaskConfig) -> None:
-        """Take from the policy what no sensor of a Go1 measures.
+    def make_blind(self, config: TaskConfig) -> bool:
+        """Take from the policy what no sensor of a Go1 measures; whether there was anything of the kind.
 
         Raises:
-            ConfigError: there is nothing of the kind.
+            ConfigError: no task of this simulator has it.
         """
         raise ConfigError(f"{self.name} has no parameter 'blind'")
 

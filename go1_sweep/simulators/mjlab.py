@@ -22,7 +22,7 @@ from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 from viser import ViserServer
 
-from go1_sweep.simulators.base import Actor, ConfigError, Purpose, RobotState, Simulator, TaskConfig
+from go1_sweep.simulators.base import Actor, Purpose, RobotState, Simulator, TaskConfig
 from go1_sweep.simulators.managers import (
     command_limits,
     levels_on_same_terrain,
@@ -74,12 +74,11 @@ class Mjlab(Simulator):
         agent.logger, agent.upload_model = "tensorboard", False  # W&B is the sweep's business
         return TaskConfig(task_id, env, agent, purpose)
 
-    def make_blind(self, config: TaskConfig) -> None:
+    def make_blind(self, config: TaskConfig) -> bool:
         """The critic goes on to see it: that stays in the simulator."""
         groups = asdict(config.agent)["obs_groups"]["actor"]
         terms = [config.env.observations[group].terms for group in groups]
-        if not [each.pop(name) for each in terms for name in NOT_MEASURED_TERMS if name in each]:
-            raise ConfigError(f"blind: {config.task_id} observes nothing that a Go1 does not measure")
+        return bool([each.pop(name) for each in terms for name in NOT_MEASURED_TERMS if name in each])
 
     def make_env(
         self, config: TaskConfig, seed: int, device: str, *, frame_size: tuple[int, int] | None = None
