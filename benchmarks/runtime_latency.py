@@ -34,9 +34,8 @@ def main() -> None:
     print("| bundle | what | median | 99.9% | most |\n|---|---|---|---|---|")
     for bundle in options.bundles:
         policy = Policy.load(bundle)
-        default = [joint["default_position"] for joint in policy.description["actions"]]
         measured = {name: np.zeros(size) for name, size in policy.inputs.items()}
-        measured |= {"joint_pos": np.array(default), "projected_gravity": np.array([0.0, 0.0, -1.0])}
+        measured |= {"joint_pos": policy.default_positions, "projected_gravity": np.array([0.0, 0.0, -1.0])}
         row = np.zeros((1, sum(term["size"] for term in policy.description["observations"])), dtype=np.float32)
         calls: dict[str, Callable[[], object]] = {
             "runtime": lambda policy=policy, measured=measured: policy(measured),

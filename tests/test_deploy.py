@@ -21,7 +21,7 @@ from go1_sweep import exam  # noqa: E402
 from go1_sweep.deploy import BundleError, Policy, policy  # noqa: E402
 from go1_sweep.evaluation import Evaluation  # noqa: E402
 from go1_sweep.protocol import Episode  # noqa: E402
-from go1_sweep.simulators.policy_interface import UNITREE_SDK  # noqa: E402
+from go1_sweep.simulators.policy_interface import UNITREE_SDK, ObservationTerm, PolicyInterface  # noqa: E402
 
 FLAT, ROUGH = (Path("benchmarks/results").resolve() / f"{task}_shared_h100" for task in ("flat", "rough"))
 """Policies that walk: trained on GPUs."""
@@ -116,7 +116,7 @@ def test_what_cannot_be_right_is_refused_and_changes_nothing(tmp_path):
 def test_what_was_measured_in_other_units_or_by_a_broken_sensor_is_refused():
     ours = Policy.load(FLAT)
     standing = {name: np.zeros(size) for name, size in ours.inputs.items()} | {
-        "joint_pos": [each["default_position"] for each in ours.description["actions"]],
+        "joint_pos": ours.default_positions,
         "projected_gravity": [0.0, 0.0, -1.0],
     }
     targets = ours(standing)
@@ -367,6 +367,23 @@ def test_the_models_joints_are_in_the_order_that_is_told():
 
     model = mujoco.MjModel.from_xml_path(str(model_file()))
     assert [model.joint(i).name for i in range(1, model.njnt)] == UNITREE_SDK
+
+
+def test_a_robot_begins_where_training_did():
+    pytest.importorskip("mjlab")
+    from go1_sweep.deploy.go1 import Go1
+
+    ours = Policy.load(FLAT)
+    assert ours.default_positions.tolist() == [each["default_position"] for each in ours.description["actions"]]
+    assert Go1(ours).observe(np.zeros(3))["joint_pos"] == pytest.approx(ours.default_positions)
+
+
+def test_whoever_builds_a_robot_is_warned_of_what_it_does_not_measure_and_of_what_nobody_knows():
+    observed = ["base_ang_vel", "joint_pos", "base_lin_vel", "height_scan", "feet_air_time", "last_action", "command"]
+    terms = [ObservationTerm(name, name, 1, "", "", ["x"]) for name in observed]
+    warned = PolicyInterface(terms, [], None, [], 4).warnings
+    assert [each.partition(":")[0] for each in warned[:-1]] == ["base_lin_vel", "height_scan", "feet_air_time"]
+    assert "nothing here knows" in warned[2] and warned[-1] == "this policy was never tried on a robot"
 
 
 def test_a_policy_for_another_robot_is_not_tried(tmp_path):

@@ -229,7 +229,7 @@ def test_a_policy_is_exported_with_what_its_numbers_mean(talk, trained, tmp_path
     runtime = Policy.load(tmp_path)
     assert [runtime.joints[place] for place in runtime.places("unitree_sdk")] == UNITREE_SDK != runtime.joints
     standing: dict[str, Any] = {name: np.zeros(size) for name, size in runtime.inputs.items()}
-    standing["joint_pos"] = [joint["default_position"] for joint in description["actions"]]
+    standing |= {"joint_pos": runtime.default_positions, "projected_gravity": [0.0, 0.0, -1.0]}
     assert np.isfinite(runtime(standing)).all()
     observations = torch.randn(5, 235)
     (actions,) = onnxruntime.InferenceSession(str(paths.onnx)).run(None, {"obs": observations.numpy()})

@@ -70,9 +70,7 @@ class Go1:
     def reset(self) -> None:
         """Stand still at the joints' default positions."""
         mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos[self._qpos] = self.data.ctrl[:] = [
-            joint["default_position"] for joint in self._policy.description["actions"]
-        ]
+        self.data.qpos[self._qpos] = self.data.ctrl[:] = self._policy.default_positions
         mujoco.mj_forward(self.model, self.data)
         feet = [self.data.geom(f"{leg}_foot_collision").xpos[2] for leg in ("FR", "FL", "RR", "RL")]
         self.data.qpos[2] -= min(feet) - self.model.geom("FR_foot_collision").size[0]

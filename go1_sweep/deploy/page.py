@@ -30,8 +30,8 @@ STEP = 0.1
 
 SPEEDS = {"0.25x": 0.25, "0.5x": 0.5, "1x": 1.0, "2x": 2.0, "4x": 4.0}
 
-COLORS = ("#e8590c", "#1c7ed6")
-"""Of what was commanded, and of what came of it."""
+COLORS = ("#c2410c", "#1864ab")
+"""Of what was commanded, and of what came of it; dark enough to be read as text."""
 
 LEGEND = f"""The last {SECONDS_KEPT:.0f} s: <span style="color:{COLORS[0]}">commanded</span> and
 <span style="color:{COLORS[1]}">actual</span>."""

@@ -49,6 +49,7 @@ class Policy:
         description: what ``policy.json`` says.
         inputs: of a call: how many numbers each observation is, by its name.
         joints: that the policy moves, in the order of its targets.
+        default_positions: of the joints, where training begins [rad].
         step_seconds: from one call to the next [s].
         stiffness: of each joint's controller in training [N m/rad]; NaN where that was a network.
         damping: likewise [N m s/rad].
@@ -70,7 +71,7 @@ class Policy:
         self.stiffness, self.damping = of_joints("stiffness"), of_joints("damping")
         self.torque_limits = of_joints("torque_limit")
         self.command_limits = _limits(description["command_limits"] or 3 * [None])
-        self._scale, self._default = of_joints("scale"), of_joints("default_position")
+        self.default_positions, self._scale = of_joints("default_position"), of_joints("scale")
         self._target_limits = _limits([joint["target_limits"] for joint in actions])
         self._action_limit = np.inf if description["action_clip"] is None else description["action_clip"]
         self._session, self._input = session, description["input"]
@@ -153,7 +154,7 @@ class Policy:
         self.action = action = np.clip(actions[0], -self._action_limit, self._action_limit)
         for term in self._terms:
             term.keep()
-        return np.clip(self._default + self._scale * action, *self._target_limits)
+        return np.clip(self.default_positions + self._scale * action, *self._target_limits)
 
     def places(self, order: str) -> np.ndarray:
         """Where the joints of another order are among ``joints``.

@@ -19,6 +19,9 @@ NOT_MEASURED = {
 }
 """What a policy may observe, and a robot cannot; by the name of the observation."""
 
+MEASURED = ("base_ang_vel", "projected_gravity", "joint_pos", "joint_vel", "last_action", "command")
+"""What a robot measures, or is told; likewise."""
+
 NOT_MEASURED_TERMS = ("base_lin_vel", "height_scan")
 """What the tasks of both simulators call it."""
 
@@ -108,7 +111,9 @@ class PolicyInterface:
     @property
     def warnings(self) -> list[str]:
         """What stands between the policy and the robot, a sentence each."""
-        found = [f"{each.name}: {NOT_MEASURED[each.name]}" for each in self.observations if each.name in NOT_MEASURED]
+        unknown = "nothing here knows whether a sensor of the Go1 measures it"
+        names = [each.name for each in self.observations if each.name not in MEASURED]
+        found = [f"{name}: {NOT_MEASURED.get(name, unknown)}" for name in names]
         if any(each.stiffness is None for each in self.actions):
             found.append("in training the motors were a network: stiffness and damping for the robot are not known")
         return [*found, "this policy was never tried on a robot"]

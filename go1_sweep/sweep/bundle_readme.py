@@ -55,6 +55,10 @@ while True:
     time.sleep(max(0.0, began + policy.step_seconds - time.monotonic()))
 ```
 
+Before the first call have the motors take the joints slowly to `policy.default_positions` [rad], where training begins.
+Where a call raises, no target is to be trusted, nor the last one: damp the motors (stiffness 0), and begin again with
+`policy.reset()`.
+
 Joints are told and measured in the order of `policy.joints`:
 {joints}.
 What cannot be right (a number too many, NaN, degrees, a joint beyond its limits) raises a `ValueError`, and a bundle
@@ -152,9 +156,15 @@ def _input(term: dict[str, Any]) -> str:
 
 
 def _commands(description: dict[str, Any]) -> str:
-    names, units = ("forward", "left", "turn left"), ("m/s", "m/s", "rad/s")
-    limits = zip(names, description["command_limits"], units, strict=False)
-    return ", ".join(f"{name} {low:g} to {high:g} {unit}" for name, (low, high), unit in limits) or "none"
+    found = [
+        f"{part} {low:g} to {high:g} {unit}"
+        for term in description["observations"]
+        if term["name"] == "command"
+        for part, (low, high), unit in zip(
+            term["parts"], description["command_limits"], term["unit"].split(", "), strict=False
+        )
+    ]
+    return ", ".join(found) or "none"
 
 
 def _origin(description: dict[str, object]) -> str:
