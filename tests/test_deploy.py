@@ -172,6 +172,8 @@ def _with(**changes: Any) -> Callable[[dict[str, Any]], Any]:
         ((), _with(actions=[1]), r"actions\[0\] cannot be 1"),
         ((), _with(command_limits=[[0, 1]]), r"command_limits cannot be \[\[0, 1\]\]"),
         ((), _with(joint_order=[]), r"joint_order cannot be \[\]"),
+        ((), _with(input="x"), r"onnx has \['obs', 5, 2\] .* \['x', 5, 2\]"),
+        (("actions", 1), _with(scale=10**400), r"actions\[1\].scale cannot be 1000"),
         (("actions", 1), _without("scale"), r"actions\[1\].scale is missing"),
         (("actions", 1), _with(default_position=np.nan), r"actions\[1\].default_position cannot be nan"),
         (("actions", 0), _with(position_limits=[2, 1]), r"actions\[0\].position_limits cannot be \[2, 1\]"),
@@ -183,11 +185,11 @@ def _with(**changes: Any) -> Callable[[dict[str, Any]], Any]:
         (("observations", 0), _with(scale=[]), r"observations\[0\].scale cannot be \[\]"),
         (("observations", 0), _with(offset=[0, 0]), r"observations\[0\].offset cannot be \[0, 0\]"),
         (("observations", 1), _with(parts=["x"], size=1), r"observations\[1\].size cannot be 1"),
-        ((), lambda all: all["actions"].pop(), r"onnx has \[5, 2\] numbers in and out, and \[5, 1\] in policy.json"),
+        ((), lambda all: all["actions"].pop(), r"onnx has \['obs', 5, 2\] .* policy.json \['obs', 5, 1\]"),
         (
             (),
             lambda all: all["observations"].pop(),
-            r"onnx has \[5, 2\] numbers .* and \[2, 2\] in policy.json",
+            r"onnx has \['obs', 5, 2\] .* \['obs', 2, 2\]",
         ),
     ],
 )

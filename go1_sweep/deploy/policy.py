@@ -34,7 +34,7 @@ BEYOND = 0.2
 POSSIBLE = {"m": 10.0, "m/s": 20.0, "rad/s": 60.0}
 """What is measured in that unit is no more than that, either way, on a Go1: else it is degrees, or a broken sensor."""
 
-UNIT = 0.1
+UNIT = 0.2
 """So far from 1 may the length of a unit vector be."""
 
 
@@ -121,10 +121,12 @@ class Policy:
         except Exception as error:  # it has a class for each
             version = onnxruntime.__version__
             raise BundleError(f"{network} cannot be run by onnxruntime {version}: {error}") from None
-        found = [each.shape[-1] for each in (*session.get_inputs(), *session.get_outputs())]
-        described = [sum(term["size"] for term in description["observations"]), len(description["actions"])]
+        taken, given = session.get_inputs()[0], session.get_outputs()[0]
+        found = [taken.name, taken.shape[-1], given.shape[-1]]
+        size = sum(term["size"] for term in description["observations"])
+        described = [description["input"], size, len(description["actions"])]
         if found != described:
-            raise BundleError(f"{network} has {found} numbers in and out, and {described} in {DESCRIPTION}")
+            raise BundleError(f"{network} has {found} as its input and numbers in and out, {DESCRIPTION} {described}")
         return cls(description, session)
 
     def reset(self) -> None:
@@ -222,8 +224,11 @@ def _limits(pairs: list[Any]) -> np.ndarray:
     return np.array([pair or (-np.inf, np.inf) for pair in pairs], dtype=float).reshape(-1, 2).T
 
 
+LARGEST = float(np.finfo(np.float32).max)
+
+
 def _is_number(found: Any) -> bool:
-    return type(found) in (int, float) and -np.inf < found < np.inf
+    return type(found) in (int, float) and -LARGEST <= found <= LARGEST
 
 
 def _is_count(found: Any) -> bool:
