@@ -252,15 +252,15 @@ def _place(text: str) -> Path:
 
 def _brought(place: Path) -> Path:
     """A place that is up to date: of a copy, what the store has of a sweep, or of the trial of a checkpoint."""
-    from go1_sweep import store
+    from go1_sweep.store import object_store, sweep_copy
 
     if not is_checkpoint(place.name):
-        return store.fetched(place)
+        return sweep_copy.fetched(place)
     trial = place.parent
     try:
-        store.bring(SweepPaths(trial.parent.parent), trial.name)
+        sweep_copy.bring(SweepPaths(trial.parent.parent), trial.name)
     except OSError as error:
-        raise BadInput(f"storage: {store.refusal(error)}") from None
+        raise BadInput(f"storage: {object_store.refusal(error)}") from None
     return place
 
 

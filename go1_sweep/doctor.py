@@ -11,12 +11,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from go1_sweep import __version__, store
+from go1_sweep import __version__
 from go1_sweep.errors import BadInput, UserError
 from go1_sweep.findings import MISSING, NOTE, OK, Finding, show
 from go1_sweep.paths import copy_of, shown
 from go1_sweep.simulators import AUTOMATIC, SIMULATORS
 from go1_sweep.spec import Spec
+from go1_sweep.store import sweep_copy
 from go1_sweep.worker.probing import probe
 
 DRIVER = ("ray", "optuna")
@@ -283,7 +284,7 @@ def _storage_at(place: str) -> Disk:
         return _disk(Path(place).expanduser().absolute())
     copy = copy_of(place)
     try:
-        store.try_out(copy)
+        sweep_copy.try_out(copy)
     except OSError as error:
         return Disk(copy, 0, f"cannot be used: {error}")
     return _disk(copy)

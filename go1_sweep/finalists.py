@@ -11,11 +11,12 @@ from typing import Any
 
 import yaml
 
-from go1_sweep import checkpoint, store, strict_json
+from go1_sweep import checkpoint, strict_json
 from go1_sweep.errors import BadInput
 from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, TrialPaths, shown
 from go1_sweep.protocol import Policy
 from go1_sweep.spec import Spec
+from go1_sweep.store import object_store, sweep_copy
 from go1_sweep.trials_table import TrialRecord
 
 
@@ -58,7 +59,7 @@ def candidates_of(
     found = []
     for record in finalists(records, spec.final.finalists, spec.early_stopping.mode):
         folder = paths.trial(record.trial)
-        store.waited_for(lambda trial=record.trial: store.bring(paths, trial))
+        object_store.waited_for(lambda trial=record.trial: sweep_copy.bring(paths, trial))
         intact = checkpoint.intact(folder, warn)
         for each, roles in _last_and_best(checkpoint.read_manifest(folder), spec.early_stopping.mode):
             if each in intact:
@@ -93,7 +94,7 @@ def retrained(spec: Spec, paths: SweepPaths, records: Iterable[TrialRecord], war
                 warn(f"retraining {record.trial} {record.state}: it is left out")
             continue
         unit, whole = spec.budget.unit, spec.budget.max
-        store.waited_for(lambda trial=record.trial: store.bring(paths, trial))
+        object_store.waited_for(lambda trial=record.trial: sweep_copy.bring(paths, trial))
         published = checkpoint.intact(paths.trial(record.trial), warn)
         last = [each for each in published if each.progress.used(unit) >= whole][-1:]
         found += [_candidate(spec, paths, record, each, ("last",)) for each in last]

@@ -11,7 +11,7 @@ from go1_sweep.errors import did_you_mean
 from go1_sweep.parameters import Value
 from go1_sweep.simulators import SIMULATORS
 from go1_sweep.space import DISTRIBUTIONS, parents_first
-from go1_sweep.store import SCHEMES
+from go1_sweep.store.object_store import SCHEMES
 from go1_sweep.yaml_file import in_yaml
 
 if TYPE_CHECKING:

@@ -21,12 +21,13 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from go1_sweep import live, lock, spec, store, strict_json, timeline, trials_table
+from go1_sweep import live, lock, spec, strict_json, timeline, trials_table
 from go1_sweep.errors import BadInput
 from go1_sweep.eta import eta_seconds
 from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths, shown, uri_of
 from go1_sweep.protocol import Progress
 from go1_sweep.spec import Spec
+from go1_sweep.store import copies, sweep_copy
 from go1_sweep.trials_table import INTERRUPTED, TrialRecord
 from go1_sweep.wording import amount, export_command, figures_of, in_exam, number, resume_command, title
 
@@ -127,8 +128,8 @@ def watch(folder: Path) -> None:
     console, status = _console(), read(folder)
 
     def looked_again() -> Status:
-        time.sleep(store.BEAT_SECONDS if uri_of(folder) else WATCH_SECONDS)  # nothing is new there before
-        return read(store.fetched(folder))
+        time.sleep(copies.BEAT_SECONDS if uri_of(folder) else WATCH_SECONDS)  # nothing is new there before
+        return read(sweep_copy.fetched(folder))
 
     if live.is_terminal(console):
         with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as display:

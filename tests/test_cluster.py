@@ -25,7 +25,8 @@ from test_report import Page
 from go1_sweep import timeline
 from go1_sweep.paths import SweepPaths, TrialPaths
 from go1_sweep.report.page import write
-from go1_sweep.store import Copy, Store
+from go1_sweep.store.copies import Copy
+from go1_sweep.store.object_store import Store
 
 TRIALS = 18
 needs_hosts = pytest.mark.skipif(bool(problem := why_not()), reason=problem)

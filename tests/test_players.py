@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from conftest import away
 
-from go1_sweep import protocol, simulators, store
+from go1_sweep import protocol, simulators
 from go1_sweep.paths import copy_of
-from go1_sweep.store import Store
+from go1_sweep.store import object_store
+from go1_sweep.store.object_store import Store
 from go1_sweep.sweep import players
 from go1_sweep.worker.player import Player, egl_device
 from go1_sweep.worker.process import WorkerSpec
@@ -89,8 +90,8 @@ def test_a_long_evaluation_is_no_silence_and_a_hanging_one_is(player, checkpoint
 
 
 def test_a_player_waits_for_a_store_that_is_away(s3, uri, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "TRIES", 1)
-    monkeypatch.setattr(store, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(object_store, "TRIES", 1)
+    monkeypatch.setattr(object_store, "POLL_SECONDS", 0.01)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(players, "end_with_raylet", lambda: None)
     folder = copy_of(uri)

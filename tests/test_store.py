@@ -17,11 +17,14 @@ import optuna
 import pytest
 from conftest import Command, Sweep, away, by_trial, iterations, start, wait_for, write_sweep
 
-from go1_sweep import checkpoint, doctor, spec, store
+from go1_sweep import checkpoint, doctor, spec
 from go1_sweep.finalists import candidates_of
 from go1_sweep.paths import SweepPaths, TrialPaths, copy_of, is_checkpoint, is_of_driver, shown, uri_of
 from go1_sweep.protocol import Progress, Train
-from go1_sweep.store import Copy, Draws, Store
+from go1_sweep.store import object_store, sweep_copy
+from go1_sweep.store.copies import Copy
+from go1_sweep.store.object_store import Store
+from go1_sweep.store.sweep_copy import Draws
 from go1_sweep.sweep.trials import Trials
 from go1_sweep.sweep.tune_adapters import Trouble, TuneSearcher
 from go1_sweep.trials_table import TrialRecord
@@ -131,14 +134,14 @@ def test_a_database_is_uploaded_as_it_is_between_two_transactions(uri, tmp_path)
 
 
 def test_a_store_that_refuses_now_and_then_loses_nothing_and_one_that_always_does_is_told(s3, uri, monkeypatch):
-    monkeypatch.setattr(store, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(object_store, "RETRY_SECONDS", 0.01)
     s3.refuses, before = 3, s3.refused
     ours = Store(uri)
     for number in range(8):
         ours.write(f"{number}", b"%d" % number)
     assert [ours.read(f"{number}") for number in range(8)] == [b"%d" % number for number in range(8)]
     assert set(ours.names()) == {f"{number}" for number in range(8)} and s3.refused - before > 5
-    monkeypatch.setattr(store, "TRIES", 1)
+    monkeypatch.setattr(object_store, "TRIES", 1)
     s3.refuses = 1
     with pytest.raises(OSError, match=f"^{uri}: .*HTTP status 500"):
         ours.read("0")
@@ -212,7 +215,7 @@ def test_a_sweep_loses_nothing_to_a_store_that_refuses_one_request_in_fifty_and_
 
 
 def test_a_trial_begins_when_the_store_has_its_draw(s3, uri, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "MOMENT_SECONDS", 0.1)
+    monkeypatch.setattr(sweep_copy, "MOMENT_SECONDS", 0.1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     found = spec.load(a_sweep(tmp_path, uri).file)
     found.folder.mkdir(parents=True)
@@ -260,8 +263,8 @@ def test_a_sweep_whose_driver_and_machine_died_goes_on_elsewhere_from_its_checkp
 
 
 def test_finalists_are_waited_for_while_a_store_is_away(s3, uri, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "TRIES", 1)
-    monkeypatch.setattr(store, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(object_store, "TRIES", 1)
+    monkeypatch.setattr(object_store, "POLL_SECONDS", 0.01)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     found = spec.load(a_sweep(tmp_path, uri).file)
     there = SweepPaths(tmp_path / "there").trial("0000")

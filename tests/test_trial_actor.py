@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 from conftest import iterations, wait_for
 
-from go1_sweep import checkpoint, protocol, store
+from go1_sweep import checkpoint, protocol
 from go1_sweep.paths import TrialPaths
-from go1_sweep.store import Copy, Store, on_node
+from go1_sweep.store import object_store
+from go1_sweep.store.actors import on_node
+from go1_sweep.store.copies import Copy
+from go1_sweep.store.object_store import Store
 from go1_sweep.sweep import trainable
 from go1_sweep.sweep.trainable import TrialActor
 from go1_sweep.worker.process import WorkerSpec
@@ -218,7 +221,7 @@ def test_the_newest_checkpoints_and_the_best_are_kept(actor, paths):
 
 
 def test_a_trial_waits_for_a_store_that_is_away_when_it_begins_and_when_it_ends(s3, uri, actor, monkeypatch):
-    monkeypatch.setattr(store, "TRIES", 1)
+    monkeypatch.setattr(object_store, "TRIES", 1)
     monkeypatch.setattr(trainable, "POLL_SECONDS", 0.01)
     s3.refuses = 1
     each = actor(store=uri)

@@ -22,7 +22,8 @@ import go1_sweep
 from go1_sweep.errors import BadInput, one_line
 from go1_sweep.paths import shown, uri_of
 from go1_sweep.spec import Spec
-from go1_sweep.store import Store, on_node, refusal
+from go1_sweep.store.actors import on_node
+from go1_sweep.store.object_store import Store, refusal
 from go1_sweep.sweep import quiet_ray
 from go1_sweep.sweep.preflight import Preflight, check, with_simulator
 from go1_sweep.sweep.ray_watch import ending_with_head

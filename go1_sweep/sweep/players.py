@@ -12,9 +12,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from go1_sweep import protocol, store
+from go1_sweep import protocol
 from go1_sweep.paths import uri_of
-from go1_sweep.store import Visit
+from go1_sweep.store import object_store, sweep_copy
+from go1_sweep.store.actors import Visit
 from go1_sweep.sweep.ray_watch import end_with_raylet
 from go1_sweep.sweep.slots import Slots
 from go1_sweep.worker.player import Player, unheard
@@ -46,10 +47,10 @@ class PlayerActor(Player):
             return super().play(job, tell)
         try:
             visit = self._visit
-            answer = super().play(store.waited_for(lambda: visit.brought(job)), tell)
-            store.waited_for(visit.publish)
+            answer = super().play(object_store.waited_for(lambda: visit.brought(job)), tell)
+            object_store.waited_for(visit.publish)
         except OSError as error:
-            return protocol.Refused(store.refusal(error))
+            return protocol.Refused(object_store.refusal(error))
         return answer
 
     def close(self) -> None:
@@ -122,5 +123,5 @@ class Players:
                 answer = protocol.Refused(f"its actor died: {str(error).splitlines()[0]}")
             else:
                 self._idle.append(player)
-                store.waited_for(lambda: store.refresh(self._folder))
+                object_store.waited_for(lambda: sweep_copy.refresh(self._folder))
             yield place, answer

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import go1_sweep
-from go1_sweep import store, timeline, trials_table
+from go1_sweep import timeline, trials_table
 from go1_sweep.errors import BadInput
 from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import SweepPaths, drop_leftovers, shown, write_atomically, write_json
 from go1_sweep.spec import Spec
+from go1_sweep.store import object_store, sweep_copy
 from go1_sweep.sweep.final import Outcome
 from go1_sweep.sweep.preflight import Preflight
 from go1_sweep.trials_table import TrialRecord
@@ -40,10 +41,10 @@ def make_folder(spec: Spec) -> None:
         shutil.rmtree(beside, ignore_errors=True)
         raise BadInput(f"storage: {shown(folder.parent)} cannot be written: {error.strerror}") from None
     try:
-        store.publish(folder)
+        sweep_copy.publish(folder)
     except OSError as error:
         shutil.rmtree(folder)
-        raise BadInput(f"storage: {store.refusal(error)}") from None
+        raise BadInput(f"storage: {object_store.refusal(error)}") from None
 
 
 def reopen(paths: SweepPaths, spec: Spec) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from go1_sweep import lock, spec, status, store, strict_json
+from go1_sweep import lock, spec, status, strict_json
 from go1_sweep.errors import BadInput, UserError
 from go1_sweep.eta import budgets_done
 from go1_sweep.paths import SweepPaths, shown, uri_of
 from go1_sweep.spec import Spec
+from go1_sweep.store import object_store, sweep_copy
 from go1_sweep.wording import resume_command
 from go1_sweep.yaml_file import in_yaml
 
@@ -47,11 +48,11 @@ def earlier(wanted: Spec) -> Spec | None:
     Raises:
         BadInput: something else is there, the sweep runs, or its object store cannot be used.
     """
-    paths = SweepPaths(store.fetched(wanted.folder))
+    paths = SweepPaths(sweep_copy.fetched(wanted.folder))
     try:
-        store.try_out(wanted.folder)
+        sweep_copy.try_out(wanted.folder)
     except OSError as error:
-        raise BadInput(f"storage: {store.refusal(error)}") from None
+        raise BadInput(f"storage: {object_store.refusal(error)}") from None
     if not paths.folder.exists():
         return None
     if not paths.spec.is_file():

@@ -15,7 +15,7 @@ from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from sqlalchemy.exc import SQLAlchemyError
 
-from go1_sweep import interrupts, lock, protocol, store, turn
+from go1_sweep import interrupts, lock, protocol, turn
 from go1_sweep.columns import column
 from go1_sweep.errors import Interrupted, NoTrialSucceeded, UserError, one_line
 from go1_sweep.finalists import Retrained, candidates_of, retrained
@@ -23,6 +23,7 @@ from go1_sweep.paths import SweepPaths, shown
 from go1_sweep.report import page as report
 from go1_sweep.report.refresh import refreshed
 from go1_sweep.spec import Spec
+from go1_sweep.store import object_store, sweep_copy
 from go1_sweep.sweep import final, results, resume, tensorboard
 from go1_sweep.sweep.cluster import check_nodes, checked, joined
 from go1_sweep.sweep.local_ray import local_ray
@@ -80,7 +81,7 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str |
             gpus = _check_nodes(paths, slots, is_new=not before) if address else {platform.node(): results.gpu_names()}
             try:
                 with lock.held(paths.lock, slots.count, resume.done_before(spec), address):
-                    storage.enter_context(store.kept(paths.folder, terminal.note))
+                    storage.enter_context(sweep_copy.kept(paths.folder, terminal.note))
                     if before:
                         results.reopen(paths, spec)
                     results.write_environment(paths, preflight, gpus)
@@ -104,7 +105,7 @@ def _check_nodes(paths: SweepPaths, slots: Slots, *, is_new: bool) -> dict[str, 
         return check_nodes(paths.folder, slots)
     except BaseException:
         if is_new:
-            store.remove(paths.folder)
+            sweep_copy.remove(paths.folder)
         raise
 
 
@@ -218,7 +219,7 @@ def _run_trainings(spec: Spec, trainings: Trainings, slots: Slots, terminal: Ter
             trainings.abandon(f"the sweep ended with {type(error).__name__}")
         raise
     trainings.abandon(INTERRUPTED)
-    store.waited_for(lambda: store.refresh(trainings.paths.folder))
+    object_store.waited_for(lambda: sweep_copy.refresh(trainings.paths.folder))
 
 
 def _train_again(
@@ -250,7 +251,7 @@ def _fit(spec: Spec, trainings: Trainings, slots: Slots, scratch: str) -> None:
         tune.with_resources(TrialActor, {"cpu": slots.cpus, "gpu": slots.gpus, **slots.place}),
         tune_config=tune.TuneConfig(
             num_samples=-1,  # until the searcher says that it has no more
-            search_alg=TuneSearcher(trainings, trouble, request, worker, now, store.Draws(spec.folder)),
+            search_alg=TuneSearcher(trainings, trouble, request, worker, now, sweep_copy.Draws(spec.folder)),
             scheduler=TuneScheduler(trainings, trouble),
             reuse_actors=spec.resources.reuse_workers,
         ),

@@ -17,7 +17,8 @@ from go1_sweep import checkpoint, protocol, timeline
 from go1_sweep.paths import SweepPaths, TrialPaths
 from go1_sweep.patience import POLL_SECONDS, is_full
 from go1_sweep.protocol import Progress
-from go1_sweep.store import Part, refusal
+from go1_sweep.store.actors import Part
+from go1_sweep.store.object_store import refusal
 from go1_sweep.sweep.ray_watch import end_with_raylet
 from go1_sweep.worker.process import WorkerFailed, WorkerProcess, WorkerSpec
 

@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 
 from go1_sweep import protocol
 from go1_sweep.paths import uri_of
-from go1_sweep.store import Draws
+from go1_sweep.store.sweep_copy import Draws
 from go1_sweep.sweep.trials import Trainings
 from go1_sweep.trials_table import TrialRecord
 from go1_sweep.worker.process import WorkerSpec
