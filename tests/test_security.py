@@ -1,4 +1,4 @@
-"""Who may tell our Ray what to do."""
+"""A Ray of our own: who may tell it what to do, and what it starts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 INSIDE = """
-import os, stat, subprocess, sys, tempfile
+import os, pathlib, stat, subprocess, sys, tempfile
 from go1_sweep.sweep.local_ray import local_ray
+from go1_sweep.sweep.ray_watch import _processes
 with tempfile.TemporaryDirectory() as scratch, local_ray(scratch, "try again"):
     import ray
     path = os.environ["RAY_AUTH_TOKEN_PATH"]
@@ -25,12 +28,22 @@ with tempfile.TemporaryDirectory() as scratch, local_ray(scratch, "try again"):
             env=other, capture_output=True, text=True,
         )
         print("True" in done.stdout)
+    print(sorted(name for _, name in _processes(pathlib.Path(path))))
 """
 
 
-def test_our_ray_obeys_only_who_has_its_token_which_is_this_users_alone():
+@pytest.fixture(scope="module")
+def seen() -> list[str]:
+    """What was printed inside."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    done = subprocess.run(
-        [sys.executable, "-c", INSIDE], env=environment, capture_output=True, text=True, timeout=120, check=True
-    )
-    assert done.stdout.splitlines() == ["0o600 True 64", "False", "True", "False", "False"], done.stderr
+    done = subprocess.run([sys.executable, "-c", INSIDE], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_our_ray_obeys_only_who_has_its_token_which_is_this_users_alone(seen):
+    assert seen[:-1] == ["0o600 True 64", "False", "True", "False", "False"]
+
+
+def test_our_ray_starts_no_process_that_a_sweep_has_no_use_for(seen):
+    assert seen[-1] == "['gcs_server', 'ray::DashboardA', 'ray::RuntimeEnv', 'raylet']"

@@ -218,6 +218,13 @@ def test_the_check_finds_tasks_and_judges_each_setting(talk):
     assert "did you mean 'flat'" in answer.error
 
 
+def test_the_fake_simulator_answers_a_check_without_torch(talk):
+    checking = talk()
+    checking.worker.send(protocol.Check("flat", [{"learning_rate": 1e-3}]))
+    assert isinstance(checking.receive(), protocol.Checked)
+    assert "torch" not in Path(f"/proc/{checking.worker._process.pid}/maps").read_text()
+
+
 def test_closing_the_pipe_ends_the_worker_with_all_that_it_started(talk, tmp_path):
     closing = talk()
     process = psutil.Process(closing.worker._process.pid)

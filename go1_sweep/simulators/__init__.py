@@ -74,6 +74,7 @@ SIMULATORS = {
         install="pip install 'go1_sweep[mjlab]'",
         rough="Fake-Rough-Unitree-Go1",
         flat="Fake-Flat-Unitree-Go1",
+        app="go1_sweep.simulators.fake_app",
     ),
 }
 

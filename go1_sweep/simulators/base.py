@@ -24,18 +24,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal, Protocol, cast
-
-import numpy as np
-import torch
-from rsl_rl.env import VecEnv
-from rsl_rl.runners import OnPolicyRunner
-from tensordict import TensorDict
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, Protocol, cast
 
 from go1_sweep.errors import did_you_mean
 from go1_sweep.simulators import SIMULATORS
 from go1_sweep.simulators.entries import ConfigError, entry, set_entry
 from go1_sweep.simulators.policy_interface import PolicyInterface
+
+if TYPE_CHECKING:  # a simulator may answer for its configuration without them
+    import numpy as np
+    import torch
+    from rsl_rl.env import VecEnv
+    from rsl_rl.runners import OnPolicyRunner
+    from tensordict import TensorDict
 
 Purpose = Literal["train", "play", "exam"]
 """What an env is for: learning; showing a policy, in the task's play variant; or judging it, as in training with its
@@ -383,6 +384,8 @@ class Simulator(ABC):
 
     def close(self, env: VecEnv) -> None:
         """Close the env; what it held on the GPU is free when its last reference is gone."""
+        import torch
+
         close = getattr(env, "close", None)
         if close is not None:
             close()

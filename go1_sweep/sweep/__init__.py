@@ -13,3 +13,4 @@ os.environ.setdefault(
     "RAY_memory_monitor_refresh_ms", "0"
 )  # it kills actors where Tune cannot take it; the kernel does so too
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would train with the least CPU priority
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # a process for each CPU, that no actor of ours takes

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import ray
+from ray._private.node import Node
 
 from go1_sweep.errors import UserError, one_line
 from go1_sweep.sweep import quiet_ray
@@ -16,6 +17,10 @@ from go1_sweep.sweep.ray_watch import OWN_RAY, Watch, kill_all
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 """A sweep puts next to nothing into Ray's object store; the default takes 30% of the memory."""
+
+IDLE = ("start_monitor", "start_log_monitor", "start_api_server")
+"""Of Ray's ``Node``, what starts processes that a sweep has no use for: an autoscaler, a reader of logs that nobody is
+shown, and a dashboard's server, for which ``ray.init`` waits a second even where there is no dashboard."""
 
 
 @contextlib.contextmanager
@@ -38,6 +43,8 @@ def local_ray(scratch: str, then: str, variables: Mapping[str, str] | None = Non
         file.write(secrets.token_hex(32))
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
     os.environ.pop("RAY_AUTH_TOKEN", None)  # it would be taken instead
+    for start in IDLE:
+        setattr(Node, start, lambda *_, **__: None)
     try:
         quiet_ray.init(
             address="local",

@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 from ray._private import worker
+from ray.air._internal import usage
 
 
 def init(**arguments: Any) -> Any:
@@ -25,6 +26,7 @@ def init(**arguments: Any) -> Any:
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put in one of its own
     # What Ray and Tune log of a lost actor names things that are in none of our files; we say it ourselves.
     worker.print_to_stdstream = _unsaid  # of nodes that are gone, with the stack traces of their raylets
+    usage.tag_callbacks = _unsaid  # Tune would import wandb to count our callbacks for its makers
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return context
