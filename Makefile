@@ -20,7 +20,7 @@ quickstart: setup
 	$(BIN)/python -m go1_sweep run search_spaces/quickstart.yaml --name quickstart-$$(date +%Y%m%d-%H%M%S)
 
 test: setup
-	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
+	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder
 
 # Sweeps under 200 random faults (half an hour), and 10,000 damaged files and lines (minutes).
 chaos: setup

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import json
 import os
-import pty
-import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 import uuid
@@ -29,6 +24,15 @@ import yaml
 from go1_sweep.paths import SweepPaths, TrialPaths
 
 MARK = "GO1_SWEEP_TEST"
+
+LONGEST = ("cluster", "final", "quickstart", "wandb", "resume", "faults", "store", "chaos", "full_disk")
+"""The files that take longest. They go first, so that no core is idle while the last of them runs."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files; within one its tests stay as they are."""
+    place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -173,7 +177,7 @@ SMALL: dict[str, Any] = {
     "search": {"trials": 4, "parameters": {"learning_rate": {"log_uniform": [1e-4, 1e-2]}}},
     "budget": {"unit": "iterations", "max": 6},
     "early_stopping": {"scheduler": "none", "window": 2},
-    "resources": {"gpus": 0},
+    "resources": {"gpus": 0, "concurrent": 1},
     "baseline": False,
     "final": {"finalists": 1, "envs": 12, "seeds": 1, "video": False},
 }
@@ -260,25 +264,6 @@ def write_sweep(folder: Path, **sections: Any) -> Sweep:
     return Sweep(file, folder / "runs" / content["name"])
 
 
-@dataclass
-class OnTerminal:
-    """A sweep that runs, or ran, with a pseudo terminal as its stdout and stderr.
-
-    Attributes:
-        running: what ``status --json`` said, and what ``status`` said, while trials ran.
-    """
-
-    sweep: Sweep
-    command: Command
-    written: bytearray
-    running: tuple[dict[str, Any], str]
-
-    @property
-    def text(self) -> str:
-        """What was written, without colors."""
-        return re.sub(r"\x1b\[[0-9;]*m", "", self.written.decode())
-
-
 def status(folder: Path) -> tuple[dict[str, Any], str]:
     """What ``status --json`` and ``status`` say."""
     said = []
@@ -287,70 +272,3 @@ def status(folder: Path) -> tuple[dict[str, Any], str]:
         assert (code, err) == (0, "")
         said.append(out)
     return json.loads(said[0]), said[1]
-
-
-@contextlib.contextmanager
-def on_terminal(sweep: Sweep, rows: int = 24, columns: int = 100) -> Iterator[OnTerminal]:
-    """Start the sweep on a terminal of that size; entered when two trials have reported."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    mark, written = uuid.uuid4().hex, bytearray()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "go1_sweep", "run", str(sweep.file)],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        text=True,
-        env={**{k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}, "TERM": "xterm", MARK: mark},
-        start_new_session=True,
-    )
-    os.close(theirs)
-
-    def keep() -> None:
-        with contextlib.suppress(OSError):  # EIO: the last one who had it open is gone
-            while chunk := os.read(ours, 65536):
-                written.extend(chunk)
-
-    reader = threading.Thread(target=keep)
-    reader.start()
-    progress = [sweep.folder / "trials" / trial / "progress.jsonl" for trial in ("0000", "0001")]
-    try:
-        wait_for(lambda: all(p.exists() and p.stat().st_size for p in progress), 60, f"reports, after {written}")
-        yield OnTerminal(sweep, Command(process, mark), written, status(sweep.folder))
-        Command(process, mark).finish(120)
-        reader.join(20)
-    finally:
-        process.kill()
-        process.wait()
-        reader.join(20)
-        os.close(ours)
-
-
-def _small(folder: Path, seconds: float, iterations: int) -> Sweep:
-    fixed = {"env.step_seconds": seconds}
-    content = {
-        **SMALL,
-        "storage": str(folder / "runs"),
-        "search": {**SMALL["search"], "fixed": fixed},
-        "budget": {"unit": "iterations", "max": iterations},
-        "resources": {"gpus": 0, "concurrent": 2},
-    }
-    file = folder / "sweep.yaml"
-    file.write_text(yaml.safe_dump(content))
-    return Sweep(file, folder / "runs" / "sweep")
-
-
-@pytest.fixture(scope="session")
-def finished_on_terminal(tmp_path_factory: pytest.TempPathFactory) -> OnTerminal:
-    """A sweep of four trials that ran to its end."""
-    with on_terminal(_small(tmp_path_factory.mktemp("finished"), 0.06, 8)) as run:
-        pass
-    return run
-
-
-@pytest.fixture(scope="session")
-def interrupted_on_terminal(tmp_path_factory: pytest.TempPathFactory) -> OnTerminal:
-    """A sweep that Ctrl-C ended while two of its trials ran."""
-    with on_terminal(_small(tmp_path_factory.mktemp("interrupted"), 0.05, 1000)) as run:
-        os.killpg(run.command.process.pid, signal.SIGINT)
-    return run

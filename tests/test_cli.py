@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from go1_sweep import cli, doctor, errors, simulators, spec
-from go1_sweep.sweep import preflight
+from go1_sweep.sweep import preflight, results
 from go1_sweep.worker import lookup
+
+ADAPTIVE = "warning: search.parameters.learning_rate: under the adaptive schedule this searches next to nothing."
 
 
 def refused(arguments: list[str], capsys) -> str:
@@ -71,13 +73,10 @@ def test_an_entry_that_is_named_twice_is_refused_before_a_trial_finds_out(sweep,
     assert "search: env.num_envs and num_envs are the same entry of the configuration: name it one way" in said
 
 
-def test_validate_and_run_warn_of_a_rate_that_is_searched_under_the_adaptive_schedule(sweep, capsys):
+def test_validate_warns_of_a_rate_that_is_searched_under_the_adaptive_schedule(sweep, capsys):
     """The task itself says that its schedule is adaptive: the sweep file does not name it."""
-    warning = "warning: search.parameters.learning_rate: under the adaptive schedule this searches next to nothing."
     assert cli.main(["validate", str(sweep().file)]) == 0
-    assert warning in capsys.readouterr().out
-    _, out, _ = sweep().run("--dry-run")
-    assert warning in out
+    assert ADAPTIVE in capsys.readouterr().out
 
 
 def test_validate_says_what_the_task_is(sweep, capsys):
@@ -115,9 +114,8 @@ def test_a_gpu_where_there_is_none_is_refused_and_leaves_nothing(sweep):
 
 def test_a_storage_that_is_no_folder_is_refused(sweep, tmp_path):
     (tmp_path / "file").write_text("")
-    code, _, err = sweep(storage=str(tmp_path / "file" / "runs")).run()
-    assert code == 2
-    assert "cannot be written: Not a directory" in err
+    with pytest.raises(errors.BadInput, match="cannot be written: Not a directory"):
+        results.make_folder(spec.load(sweep(storage=str(tmp_path / "file" / "runs")).file))
 
 
 @pytest.fixture
@@ -146,15 +144,15 @@ def test_a_full_storage_is_refused_and_leaves_nothing(sweep, tiny_disk):
 
 def test_a_read_only_storage_is_refused(sweep, tiny_disk):
     subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
-    code, _, err = sweep(storage=str(tiny_disk)).run()
-    assert code == 2
-    assert "cannot be written: Read-only file system" in err
+    with pytest.raises(errors.BadInput, match="cannot be written: Read-only file system"):
+        results.make_folder(spec.load(sweep(storage=str(tiny_disk)).file))
 
 
-def test_a_dry_run_says_what_it_may_cost_and_leaves_nothing(sweep):
+def test_a_dry_run_warns_says_what_it_may_cost_and_leaves_nothing(sweep):
     dry = sweep(budget={"unit": "train_seconds", "max": 1800})
     code, out, _ = dry.run("--dry-run")
     assert code == 0
+    assert ADAPTIVE in out
     assert "4 x 1800 s = 2 hours of training" in out
     assert not dry.folder.exists()
 

@@ -120,7 +120,7 @@ def test_an_interrupted_sweep_lets_each_trial_end_its_iteration_and_says_so(swee
 
 def test_the_second_interrupt_ends_a_sweep_whose_trials_hang(sweep):
     search = {"trials": 4, "parameters": {"env.fault": {"choice": ["hang"]}}}
-    running = sweep(search=search)
+    running = sweep(search=search, resources={"gpus": 0, "concurrent": 2})
     command = running.start()
     wait_for(first_report(running), 60, "the first report")
     lines: list[str] = []

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import Sweep, start, table, wait_for, write_sweep
 
-from go1_sweep import evaluation
+from go1_sweep import cli, evaluation
 from go1_sweep.paths import PolicyPaths, SweepPaths
 
 FINAL = {"finalists": 2, "envs": 12, "seeds": 2, "video": {"length": 12, "interval": 2}}
@@ -133,7 +133,7 @@ def test_a_folder_of_rsl_rl_checkpoints_gives_its_newest_by_number(ended, tmp_pa
     assert json.loads((tmp_path / "out" / "policy.json").read_text())["checkpoint"] == "model_10.pt"
 
 
-def test_what_cannot_be_exported_is_told_in_a_sentence_and_leaves_nothing(ended, tmp_path):
+def test_what_cannot_be_exported_is_told_in_a_sentence_and_leaves_nothing(ended, tmp_path, capsys):
     paths, _ = ended
     empty, foreign = tmp_path / "empty", tmp_path / "model_3.pt"
     empty.mkdir()
@@ -150,25 +150,28 @@ def test_what_cannot_be_exported_is_told_in_a_sentence_and_leaves_nothing(ended,
         ((str(foreign),), "no config.yaml or policy.json beside it says which task it was trained on; name it: --task"),
         ((str(paths.folder), *flat), "--task is for checkpoints"),
         ((str(foreign), "--task", "flat", "--simulator", "mjlb"), "unknown simulator 'mjlb'; did you mean 'mjlab'?"),
-        ((str(foreign), *flat), "model_3.pt is no rsl_rl checkpoint: it is damaged, or another kind of file"),
-        ((str(other), *flat), "takes observations of 48 numbers, and Fake-Flat-Unitree-Go1 gives 3"),
         ((str(other), *flat, "--num-envs", "50"), "--num_envs: the exam has 12 commands, so envs are a multiple of"),
         ((str(other), "--num-envs", "0"), "argument --num-envs: expected a whole number of at least 1, not '0'"),
     ]
     for arguments, message in cases:
-        code, _, err = start("export", *arguments, "--out", str(tmp_path / "out")).finish()
+        code = cli.main(["export", *arguments, "--out", str(tmp_path / "out")])
+        err = capsys.readouterr().err
         assert (code, len(err.splitlines())) == (2, 1), err
         assert message in err
         assert not (tmp_path / "out").exists()
-    code, _, err = start("export", str(paths.folder), "--out", full).finish()
-    assert code == 2
-    assert f"--out {full} is not empty" in err
+    assert cli.main(["export", str(paths.folder), "--out", full]) == 2
+    assert f"--out {full} is not empty" in capsys.readouterr().err
+    assert cli.main(["export", str(tmp_path / ("x" * 300)), "--out", str(tmp_path / "out")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+    unfit = "takes observations of 48 numbers, and Fake-Flat-Unitree-Go1 gives 3"
+    damaged = "model_3.pt is no rsl_rl checkpoint: it is damaged, or another kind of file"
     out = tmp_path / "here"
     out.mkdir()
-    code, _, err = start("export", str(foreign), *flat, "--out", ".", cwd=out).finish()
-    assert (code, len(err.splitlines()), list(out.iterdir())) == (2, 1, [])
-    code, _, err = start("export", str(tmp_path / ("x" * 300)), "--out", str(out)).finish()
-    assert (code, len(err.splitlines())) == (2, 1), err
+    for file, folder, message in ((other, "there", unfit), (foreign, ".", damaged)):  # by a simulator
+        code, _, err = start("export", str(file), *flat, "--out", folder, cwd=out).finish()
+        assert (code, len(err.splitlines()), list(out.iterdir())) == (2, 1, []), err
+        assert message in err
 
 
 def test_a_checkpoint_that_was_exchanged_is_left_out_and_all_others_sit_the_exam_again(ended, tmp_path):

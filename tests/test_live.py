@@ -152,30 +152,3 @@ def test_where_stdout_is_no_terminal_nothing_is_written_also_when_colors_are_for
     with live.shown(Console(file=file), SPEC, {"0000": TrialRecord("0000", {}, 0)}, 1, time.monotonic()):
         pass
     assert file.getvalue() == ""
-
-
-def test_a_sweep_on_a_terminal_shows_its_trials_and_prints_its_events_above(finished_on_terminal):
-    text = finished_on_terminal.text
-    tables = re.split(HEADING, text)
-    assert finished_on_terminal.command.process.returncode == 0
-    assert len(tables) > 4
-    assert any("2 running" in table and "left" in table for table in tables)
-    assert "4 completed" in tables[-1]
-    for trial in range(4):
-        assert re.search(rf"\d:\d\d:\d\d  trial {trial:04d} completed: score .*\r\n{HEADING}", text)
-
-
-def test_at_the_end_of_a_sweep_the_cursor_is_back_and_the_result_comes_below_the_table(finished_on_terminal):
-    rest = re.split(HEADING, finished_on_terminal.text)[-1]
-    assert rest.index("4 completed") < rest.index(SHOW) < rest.index("Done") < rest.index("Winner")
-    assert "\x1b[1A" not in rest, "nothing goes up into the table any more"
-
-
-def test_after_ctrl_c_the_last_table_says_so_and_the_cursor_is_back(interrupted_on_terminal):
-    text = interrupted_on_terminal.text
-    rest = re.split(HEADING, text)[-1]
-    assert interrupted_on_terminal.command.process.returncode == 130
-    assert rest.index("2 interrupted, 2 not drawn") < rest.index(SHOW) < rest.index("go1_sweep: interrupted;")
-    assert text.rindex(SHOW) > text.rindex(HIDE)
-    assert "Stopping: each trial ends" in text
-    assert "Traceback" not in text

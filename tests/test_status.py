@@ -164,42 +164,6 @@ def test_it_needs_neither_ray_nor_optuna_and_writes_nothing(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]} == before
 
 
-def test_a_running_sweep_says_how_far_its_trials_are_and_when_it_ends(finished_on_terminal):
-    said, text = finished_on_terminal.running
-    assert (said["phase"], said["winner"], said["trials_total"]) == ("running", None, 4)
-    assert (said["driver"]["pid"], said["driver"]["slots"]) == (finished_on_terminal.command.process.pid, 2)
-    running = [trial for trial in said["trials"] if trial["state"] == "running"]
-    assert len(running) == said["states"]["running"]
-    assert sum(trial["iterations"] for trial in said["trials"]) >= 2
-    assert said["elapsed_seconds"] > 0
-    assert said["eta_seconds"] > 0
-    assert text.startswith("sweep: running (process ")
-    assert "\x1b" not in text
-    assert " left" in text
-
-
-def test_a_finished_sweep_says_what_its_files_say(finished_on_terminal):
-    sweep = finished_on_terminal.sweep
-    said, text = status(sweep.folder)
-    result = json.loads((sweep.folder / "result.json").read_text())
-    assert (said["phase"], said["eta_seconds"], said["states"]) == ("finished", None, {"completed": 4})
-    assert (said["winner"], said["best"]) == (result["winner"], result["winner"]["trial"])
-    assert said["elapsed_seconds"] == result["seconds"]["wall"]
-    for trial in said["trials"]:
-        row = sweep.trials()[trial["trial"]]
-        assert (str(trial["score"]), str(trial["env_steps"])) == (row["score"], row["env_steps"])
-        assert trial["parameters"]["learning_rate"] == float(row["learning_rate"])
-    assert f"Winner: trial {said['best']}" in text
-    assert f"* {said['best']}" in text
-
-
-def test_an_interrupted_sweep_is_interrupted(interrupted_on_terminal):
-    said, text = status(interrupted_on_terminal.sweep.folder)
-    assert (said["phase"], said["states"], said["eta_seconds"]) == ("interrupted", {"interrupted": 2}, None)
-    assert text.startswith("sweep: interrupted")
-    assert "2 not drawn" in text
-
-
 def test_a_killed_sweep_died_and_its_trials_are_as_far_as_they_came(sweep):
     search = {**SMALL["search"], "fixed": {"env.step_seconds": 0.05}}
     running = sweep(search=search, budget={"unit": "iterations", "max": 1000})

@@ -34,7 +34,7 @@ from go1_sweep.tracking.rows import Rows
 
 KEY = "0123456789abcdef" * 2 + "01234567"
 WANDB = {"project": "go1-tests", "mode": "auto"}
-FEW = {"search": {**SMALL["search"], "trials": 2}, "resources": {"gpus": 0, "concurrent": 2}}
+FEW = {"search": {**SMALL["search"], "trials": 2}}
 
 
 @pytest.fixture(scope="session", autouse=True)
