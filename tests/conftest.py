@@ -170,6 +170,16 @@ def _no_command_outlives_its_test() -> Iterator[None]:
     del _STARTED[first:]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whoever runs the tests may have one of W&B's, and settings of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            patch.delenv(name)
+        patch.setenv("NETRC", str(tmp_path_factory.mktemp("home") / "netrc"))
+        yield
+
+
 SMALL: dict[str, Any] = {
     "name": "sweep",
     "task": "flat",

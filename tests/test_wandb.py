@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -35,16 +34,6 @@ from go1_sweep.tracking.rows import Rows
 KEY = "0123456789abcdef" * 2 + "01234567"
 WANDB = {"project": "go1-tests", "mode": "auto"}
 FEW = {"search": {**SMALL["search"], "trials": 2}}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Whoever runs the tests may have one, and settings of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("WANDB_")]:
-            patch.delenv(name)
-        patch.setenv("NETRC", str(tmp_path_factory.mktemp("home") / "netrc"))
-        yield
 
 
 def told(sweep: Sweep) -> dict[str, Run]:
@@ -516,49 +505,6 @@ def test_what_a_server_that_falls_silent_has_not_taken_is_in_the_folder_though_t
         assert left.startswith("W&B: what began offline goes on offline; to upload it afterwards: WANDB_BASE_URL=")
         upload(left, tmp_path)
         has_all(another, killed)
-
-
-def test_a_sweep_that_is_killed_interrupted_and_resumed_logs_each_iteration_once_and_leaves_no_process(tmp_path):
-    sweep = write_sweep(
-        tmp_path,
-        search={**FEW["search"], "fixed": {"env.step_seconds": 0.02, "agent.save_interval": 1000}},
-        budget={"unit": "iterations", "max": 40},
-        resources={"gpus": 0, "concurrent": 2},
-        tracking={"wandb": {**WANDB, "mode": "offline"}},
-    )
-
-    def come_to(iteration: int) -> None:
-        wait_for(lambda: iteration in sweep.iterations("0000"), 90, f"iteration {iteration}")
-
-    running = sweep.start()
-    come_to(3)
-    os.kill(running.process.pid, signal.SIGKILL)
-    running.finish()  # no process is left
-    killed = of_trials(sweep)
-    assert {tuple(run.tags) for run in killed.values()} == {("fake", "flat", "interrupted")}
-    assert killed["0000"].history, "which are all trained again: there is no checkpoint yet"
-
-    running = start("resume", str(sweep.folder))
-    come_to(15)
-    os.killpg(running.process.pid, signal.SIGINT)
-    code, _, err = running.finish()
-    assert code == 130, err
-    assert {run.summary["why"] for run in of_trials(sweep).values()} == {"the sweep was interrupted"}
-
-    code, out, err = start("resume", str(sweep.folder)).finish()
-    assert code == 0, err
-    found = of_trials(sweep)
-    for trial, run in found.items():
-        assert run.record.run_id == killed[trial].record.run_id
-        assert [row["_step"] for row in run.history] == sweep.iterations(trial) == list(range(1, 41))
-        assert run.tags == ["fake", "flat", "completed"]
-    assert len(found) == 2
-
-    (said,) = re.findall("W&B: (.*)", out)
-    with serving() as server:
-        upload(said, tmp_path, WANDB_BASE_URL=server.address)
-    for run in found.values():
-        assert [row["iteration"] for row in server.runs[run.record.run_id].history] == list(range(1, 41))
 
 
 def test_a_follower_that_is_killed_disturbs_nothing_and_the_next_one_tells_what_it_had_not(finished, tmp_path):
