@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -82,13 +83,21 @@ def talk(tmp_path):
         each.worker.close()
 
 
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory) -> Iterator[Talk]:
+    """One worker for all tests whose trials complete: it repeats a fresh one, as a test below says."""
+    talk = Talk("fake", tmp_path_factory.mktemp("warm") / "worker.log")
+    yield talk
+    talk.worker.close()
+
+
 def without_times(folder: Path) -> list[dict[str, str]]:
     timed = ("train_seconds", "steps_per_second", "collection_seconds", "learning_seconds")
     return [{k: v for k, v in row.items() if not k.startswith(timed)} for row in logs(folder)]
 
 
-def test_a_trial_leaves_what_rsl_rl_users_know_and_the_manifest_names_complete_files(talk, tmp_path):
-    ended = talk().train(request(tmp_path, checkpoints_at=[3.0], parameters={"save_interval": 2}))
+def test_a_trial_leaves_what_rsl_rl_users_know_and_the_manifest_names_complete_files(warm, tmp_path):
+    ended = warm.train(request(tmp_path, checkpoints_at=[3.0], parameters={"save_interval": 2}))
     paths = TrialPaths(tmp_path / "a")
 
     assert (ended.state, ended.progress.iterations) == ("completed", 4)
@@ -104,17 +113,17 @@ def test_a_trial_leaves_what_rsl_rl_users_know_and_the_manifest_names_complete_f
     assert sorted(p.name for p in paths.folder.glob("*.pt")) == [entry.file for entry in published]
 
 
-def test_the_score_is_the_mean_over_the_window_and_the_progress_adds_up(talk, tmp_path):
-    ended = talk().train(request(tmp_path, budget_max=5, window=3))
+def test_the_score_is_the_mean_over_the_window_and_the_progress_adds_up(warm, tmp_path):
+    ended = warm.train(request(tmp_path, budget_max=5, window=3))
     rewards = [float(row["mean_reward"]) for row in logs(tmp_path / "a")]
     assert ended.progress.score == pytest.approx(sum(rewards[-3:]) / 3)
     assert ended.progress.env_steps == 5 * 32 * 8
     assert float(logs(tmp_path / "a")[-1]["train_seconds"]) == pytest.approx(ended.progress.train_seconds, abs=1e-5)
 
 
-def test_after_a_resume_the_score_stays_until_each_env_has_begun_an_episode_of_its_own(talk, tmp_path):
+def test_after_a_resume_the_score_stays_until_each_env_has_begun_an_episode_of_its_own(warm, tmp_path):
     """rsl_rl begins with episodes cut short, whose returns say nothing of the policy."""
-    worker, parameters = talk(), {"env.episode_steps": 32}  # 8 steps an iteration: the fourth ends the last cut one
+    worker, parameters = warm, {"env.episode_steps": 32}  # 8 steps an iteration: the fourth ends the last cut one
     before = worker.train(request(tmp_path, budget_max=12, window=3, parameters=parameters)).progress.score
     newest = str(TrialPaths(tmp_path / "a").checkpoints()[-1])
 
@@ -132,8 +141,8 @@ def test_after_a_resume_the_score_stays_until_each_env_has_begun_an_episode_of_i
     assert scores[-1] == pytest.approx(sum(rewards[-3:]) / 3)
 
 
-def test_config_yaml_is_safe_yaml_with_the_seed_the_parameters_and_the_resolved_configuration(talk, tmp_path):
-    talk().train(request(tmp_path, budget_max=1, parameters={"learning_rate": 2e-3}))
+def test_config_yaml_is_safe_yaml_with_the_seed_the_parameters_and_the_resolved_configuration(warm, tmp_path):
+    warm.train(request(tmp_path, budget_max=1, parameters={"learning_rate": 2e-3}))
     config = yaml.safe_load(TrialPaths(tmp_path / "a").config.read_text())
     assert config["seed"] == 7
     assert config["parameters"] == {"learning_rate": 2e-3}
@@ -143,14 +152,14 @@ def test_config_yaml_is_safe_yaml_with_the_seed_the_parameters_and_the_resolved_
 
 
 @pytest.mark.parametrize(("unit", "maximum", "iterations"), [("env_steps", 600, 3), ("iterations", 3, 3)])
-def test_the_budget_ends_with_the_iteration_that_reaches_it(talk, tmp_path, unit, maximum, iterations):
-    ended = talk().train(request(tmp_path, budget_unit=unit, budget_max=maximum))
+def test_the_budget_ends_with_the_iteration_that_reaches_it(warm, tmp_path, unit, maximum, iterations):
+    ended = warm.train(request(tmp_path, budget_unit=unit, budget_max=maximum))
     assert (ended.state, ended.progress.iterations) == ("completed", iterations)
 
 
-def test_train_seconds_count_training_alone(talk, tmp_path):
+def test_train_seconds_count_training_alone(warm, tmp_path):
     slow = {"env.step_seconds": 0.02, "num_steps_per_env": 5}
-    ended = talk().train(request(tmp_path, budget_unit="train_seconds", budget_max=0.35, parameters=slow))
+    ended = warm.train(request(tmp_path, budget_unit="train_seconds", budget_max=0.35, parameters=slow))
     before, last = (float(row["train_seconds"]) for row in logs(tmp_path / "a")[-2:])
     assert before < 0.35 <= last
     assert ended.progress.train_seconds == pytest.approx(last, abs=1e-5)
@@ -189,16 +198,16 @@ def test_a_trial_without_a_score_has_failed_and_says_which_metric_is_missing(tal
     assert "Curriculum/heigth" in ended.why
 
 
-def test_what_the_task_adds_can_be_the_metric(talk, tmp_path):
-    ended = talk().train(request(tmp_path, metric="Curriculum/level"))
+def test_what_the_task_adds_can_be_the_metric(warm, tmp_path):
+    ended = warm.train(request(tmp_path, metric="Curriculum/level"))
     assert ended.state == "completed"
     assert ended.progress.score == pytest.approx(
         sum(float(row["Curriculum/level"]) for row in logs(tmp_path / "a")[-2:]) / 2
     )
 
 
-def test_a_column_that_comes_late_is_there_for_all_rows(talk, tmp_path):
-    talk().train(request(tmp_path, parameters={"env.episode_steps": 20, "num_steps_per_env": 4}, budget_max=8))
+def test_a_column_that_comes_late_is_there_for_all_rows(warm, tmp_path):
+    warm.train(request(tmp_path, parameters={"env.episode_steps": 20, "num_steps_per_env": 4}, budget_max=8))
     table = logs(tmp_path / "a")
     assert [row["iteration"] for row in table] == [str(i) for i in range(1, 9)]
     assert table[0]["mean_reward"] == "" or float(table[0]["mean_reward"]) > 0
