@@ -32,6 +32,11 @@ class TrialPaths:
         return self.folder / "logs.csv"
 
     @property
+    def exported(self) -> PolicyPaths:
+        """A finalist's policy, but for the winner's: where Isaac Lab's users look for it."""
+        return PolicyPaths(self.folder / "exported")
+
+    @property
     def hparams(self) -> Path:
         """Parameters, score and state for TensorBoard, written by the driver; sorts behind the worker's events."""
         return self.folder / "events.out.tfevents.hparams"

@@ -13,6 +13,7 @@ import torch
 from conftest import Sweep, start, table, wait_for, write_sweep
 
 from go1_sweep import cli, evaluation
+from go1_sweep.deploy.policy import Policy
 from go1_sweep.paths import PolicyPaths, SweepPaths
 
 FINAL = {"finalists": 2, "envs": 12, "seeds": 2, "video": {"length": 12, "interval": 2}}
@@ -68,6 +69,18 @@ def test_the_winner_is_the_best_of_the_selection_and_is_judged_beside_the_baseli
     assert result["verdict"] == judged["verdict"]
     for text in (result["verdict"]["sentence"], f"Winner: {'' if winner['trial'] == 'baseline' else 'trial '}"):
         assert text in out
+
+
+def test_each_finalist_is_exported_once(ended):
+    paths, _ = ended
+    judged = json.loads(paths.best.evaluation.read_text())
+    for each in judged["candidates"]:
+        is_winner = each["trial"] == judged["winner"]["trial"]
+        exported = paths.best if is_winner else paths.trial(each["trial"]).exported
+        assert paths.trial(each["trial"]).exported.folder.exists() != is_winner
+        assert Policy.load(exported.folder).description["trial"] == each["trial"]
+        sat = judged["winner"] if is_winner else each
+        assert Policy.load(exported.folder).description["exam"]["score"] == sat["overall"]["score"]
 
 
 def test_selection_and_judgement_have_seeds_of_their_own_and_none_of_training(ended):

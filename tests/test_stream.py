@@ -260,13 +260,15 @@ def test_where_nobody_can_listen_is_refused(capsys):
     assert "expected a number from 1 to 65535, not '0'" in refused(capsys, BUNDLE, "--port=0")
 
 
-def test_the_finalists_that_a_sweep_has_not_exported_are_named_with_what_exports_them(tmp_path, monkeypatch):
+def test_of_a_sweep_the_winner_drives_first_and_its_other_finalists_can_be_chosen(tmp_path, monkeypatch):
     paths = SweepPaths(tmp_path / "runs")
     changed(paths.best.folder)
-    candidates = [{"trial": trial, "checkpoint": "model_250.pt"} for trial in ("0002", "0008", "baseline")]
-    paths.result.write_text(json.dumps({"candidates": candidates}))
+    for trial in ("0008", "baseline", "0002", "0005"):  # the winner's is of an earlier end of the sweep
+        changed(paths.trial(trial).exported.folder)
+    scores = {"baseline": 0.8, "0002": 0.95, "0008": 0.9, "0006": 0.7}  # 0006 could not be exported
+    candidates = [{"trial": trial, "overall": {"score": score}} for trial, score in scores.items()]
+    paths.result.write_text(json.dumps({"winner": {"trial": "0002"}, "candidates": candidates}))
     monkeypatch.chdir(tmp_path)
-    notes: list[str] = []
     names: list[str] = []
 
     class Silent:
@@ -276,15 +278,11 @@ def test_the_finalists_that_a_sweep_has_not_exported_are_named_with_what_exports
         def show(self) -> None:
             raise KeyboardInterrupt
 
-    terminal = cast(Terminal, SimpleNamespace(note=notes.append, viewing=lambda address: None))
+    terminal = cast(Terminal, SimpleNamespace(viewing=lambda address: None))
     monkeypatch.setattr(stream, "Page", Silent)
     stream.stream([Path("runs"), BUNDLE], "127.0.0.1", None, terminal)
-    assert names == ["trial 0002, model_250.pt (runs/best)", f"trial 0002, model_250.pt ({BUNDLE})"]
-    assert notes == [
-        f"{name}, can be driven as well when it is exported: "
-        f"python -m go1_sweep export runs/trials/{trial}/model_250.pt --out DIR"
-        for name, trial in (("trial 0008, model_250.pt", "0008"), ("baseline, model_250.pt", "baseline"))
-    ]
+    folders = ["runs/best", "runs/trials/0008/exported", "runs/trials/baseline/exported", str(BUNDLE)]
+    assert [name.partition(" (")[2] for name in names] == [f"{folder})" for folder in folders]
 
 
 def get(address: str, **headers: str) -> tuple[int, str, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from go1_sweep.deploy.driving import Drive, Loop
@@ -21,7 +22,8 @@ def stream(places: Sequence[Path], host: str, port: int | None, terminal: Termin
     """Let policies drive until Ctrl-C.
 
     Args:
-        places: folders of bundles, or of sweeps, whose ``best/`` is meant; the first one drives first.
+        places: folders of bundles, or of sweeps, whose winner and other finalists are meant; the first one drives
+            first.
         host: to listen on; where others can reach it, the page's address has a token.
         port: to listen on; ``None``: a free one.
         terminal: hears of the address.
@@ -31,16 +33,13 @@ def stream(places: Sequence[Path], host: str, port: int | None, terminal: Termin
         ModuleNotFoundError: mjlab, which brings the model, is not installed.
     """
     drives: dict[str, Drive] = {}
-    for place in places:
-        folder = _bundle_in(place)
+    for folder in itertools.chain.from_iterable(map(_bundles_in, places)):
         try:
             drive = Drive(folder)
         except BundleError as error:
             raise BadInput(str(error)) from None
-        drives[f"{_title(drive)} ({shown(folder)})"] = drive
-        if folder != place:
-            for finalist, command in _other_finalists(SweepPaths(place), drive):
-                terminal.note(f"{finalist}, can be driven as well when it is exported: {command}")
+        of = drive.policy.description
+        drives[f"{title(*(str(of.get(name) or '') for name in ('trial', 'checkpoint')))} ({shown(folder)})"] = drive
     loop = Loop(next(iter(drives.values())))
     entrance = gate(host, port)
     with serving(entrance) as server, contextlib.suppress(KeyboardInterrupt):
@@ -49,32 +48,31 @@ def stream(places: Sequence[Path], host: str, port: int | None, terminal: Termin
         loop.run(page.show)
 
 
-def _bundle_in(place: Path) -> Path:
-    """The folder of the bundle that is meant.
+def _bundles_in(place: Path) -> list[Path]:
+    """The folders of the bundles that are meant.
 
     Raises:
         BadInput: there is none.
     """
-    for paths in (PolicyPaths(place), SweepPaths(place).best):
-        if paths.description.exists():
-            return paths.folder
+    if PolicyPaths(place).description.exists():
+        return [place]
+    sweep = SweepPaths(place)
+    if sweep.best.description.exists():
+        return [sweep.best.folder, *_other_finalists(sweep)]
     if not place.exists():
         raise BadInput(f"{shown(place)}: there is no such folder")
     is_checkpoint = place.suffix == ".pt" if place.is_file() else bool(TrialPaths(place).checkpoints())
-    if is_checkpoint or SweepPaths(place).spec.exists():
+    if is_checkpoint or sweep.spec.exists():
         raise BadInput(f"{shown(place)} holds no exported policy; this makes one: {export_command(place)}")
     raise BadInput(f"{shown(place)} is no folder of an exported policy ({DESCRIPTION}), nor of a sweep")
 
 
-def _title(drive: Drive) -> str:
-    of = drive.policy.description
-    return title(*(str(of.get(name) or "") for name in ("trial", "checkpoint")))
-
-
-def _other_finalists(paths: SweepPaths, winner: Drive) -> Iterator[tuple[str, str]]:
-    """Who else sat the sweep's exam, and what exports it: a sweep exports its winner alone."""
+def _other_finalists(sweep: SweepPaths) -> list[Path]:
+    """Of those who sat the sweep's exam, the best first."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # the winner can be driven without
-        for each in json.loads(paths.result.read_text(encoding="utf-8"))["candidates"]:
-            name = title(each["trial"], each["checkpoint"])
-            if name != _title(winner):
-                yield name, export_command(paths.trial(each["trial"]).folder / each["checkpoint"])
+        result = json.loads(sweep.result.read_text(encoding="utf-8"))
+        best_first = sorted(result["candidates"], key=lambda each: each["overall"]["score"] or 0.0, reverse=True)
+        trials = dict.fromkeys(each["trial"] for each in best_first if each["trial"] != result["winner"]["trial"])
+        exported = [sweep.trial(trial).exported for trial in trials]
+        return [each.folder for each in exported if each.description.exists()]
+    return []

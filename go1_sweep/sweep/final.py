@@ -14,7 +14,7 @@ from go1_sweep.deploy import BundleError
 from go1_sweep.errors import UserError
 from go1_sweep.evaluation import Evaluation
 from go1_sweep.finalists import Candidate, Retrained, Seeds
-from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, write_atomically, write_json
+from go1_sweep.paths import BASELINE, PolicyPaths, SweepPaths, TrialPaths, write_atomically, write_json
 from go1_sweep.spec import FinalSpec, Spec
 from go1_sweep.spec_rules import FEWEST
 from go1_sweep.sweep import bundle_readme
@@ -129,6 +129,8 @@ def run(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> Outcom
             raise UserError(f"{_title(candidates[best])} was selected, and could not be judged")
         beside = candidates[rival] if rival in judged else None
         no_video = _film_and_export(stage, players, candidates[best], judged[best], beside, terminal)
+        if stage.is_of_run:
+            _export_others(players, candidates, selected, candidates[best].trial, terminal)
     winner, baseline = judged[best], judged.get(rival) if rival is not None else None
     if winner.trial == BASELINE and (selected or stage.is_of_run):
         baseline = winner
@@ -229,9 +231,7 @@ def _film_and_export(
     stage: Stage, players: Players, winner: Candidate, judged: Evaluation, beside: Candidate | None, terminal: Terminal
 ) -> str:
     """Write the winner's files, and film who is shown beside it; why there is no video of the winner, if so."""
-    figures = {name: each for name, each in dataclasses.asdict(judged.overall()).items() if each is not None}
-    exam = {"robots": judged.num_episodes, **figures}
-    jobs: list[protocol.Job] = [protocol.Export(winner.policy, str(stage.folder.folder), winner.origin, exam)]
+    jobs: list[protocol.Job] = [_export(winner, judged, stage.folder)]
     no_video = "none was asked for"
     films = {stage.folder.video: winner, stage.folder.baseline_video: beside}
     for path, candidate in films.items():
@@ -252,6 +252,32 @@ def _film_and_export(
                 if why:
                     raise UserError(f"{_title(winner)} cannot be exported: {why}")
     return no_video
+
+
+def _export_others(
+    players: Players, candidates: list[Candidate], selected: dict[int, Evaluation], winner: str, terminal: Terminal
+) -> None:
+    """Export the better checkpoint of each other finalist, so that a robot, or ``stream``, can have it as well."""
+    places = sorted(selected, key=lambda place: selected[place].overall().score or 0.0)
+    best = {candidates[place].trial: place for place in places}  # of a trial, the last one stays
+    best.pop(winner, None)
+    jobs: list[protocol.Job] = []
+    for place in best.values():
+        folder = TrialPaths(candidates[place].file.parent).exported
+        folder.folder.mkdir(exist_ok=True)
+        jobs.append(_export(candidates[place], selected[place], folder))
+    if jobs:
+        terminal.note("Exporting the other finalists")
+    for place, answer in players.play(jobs):
+        if isinstance(answer, protocol.Refused):
+            terminal.note(f"{_title(candidates[list(best.values())[place]])} is not exported: {answer.why}")
+
+
+def _export(candidate: Candidate, sat: Evaluation, folder: PolicyPaths) -> protocol.Export:
+    figures = {name: each for name, each in dataclasses.asdict(sat.overall()).items() if each is not None}
+    return protocol.Export(
+        candidate.policy, str(folder.folder), candidate.origin, {"robots": sat.num_episodes, **figures}
+    )
 
 
 def _tried_in_mujoco(stage: Stage, winner: Evaluation, terminal: Terminal) -> SimToSim | None:
