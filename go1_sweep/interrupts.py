@@ -6,7 +6,9 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 """A terminal that hangs up (a dropped ssh) counts as a first one, unless ``nohup`` began us; never as a second:
@@ -44,6 +46,24 @@ def raising() -> Iterator[None]:
 
     with _handled_by(end):
         yield
+
+
+def held(call: Callable[[], T]) -> T:
+    """What the call returns; Ctrl-C and SIGTERM wait for its end.
+
+    In the middle of a transaction they would leave a database locked.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda signum, _: came.append(signum)) for number in NUMBERS}
+    try:
+        return call()
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+        for signum in came:
+            signal.raise_signal(signum)
 
 
 @contextlib.contextmanager

@@ -130,6 +130,22 @@ def test_a_stop_is_asked_for_before_it_is_said(monkeypatch):
     assert done == ["stopped", "said"]
 
 
+def test_a_second_ctrl_c_waits_for_the_end_of_a_transaction():
+    done: list[str] = []
+
+    def transaction() -> str:
+        signal.raise_signal(signal.SIGINT)
+        done.append("committed")
+        return "result"
+
+    with interrupts.twice(lambda: done.append("stopped"), lambda: None):
+        assert interrupts.held(transaction) == "result"
+        assert done == ["committed", "stopped"]
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.held(transaction)
+        assert done == ["committed", "stopped", "committed"]
+
+
 def test_nohup_keeps_training_deaf_to_a_terminal_that_hangs_up(monkeypatch):
     monkeypatch.setattr(signal, "SIGHUP", signal.SIGUSR1)  # pytest itself has a terminal
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

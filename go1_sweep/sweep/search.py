@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import warnings
 from collections.abc import Callable, Container
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -14,6 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import URL
 
+from go1_sweep import interrupts
 from go1_sweep.errors import UserError, one_line
 from go1_sweep.parameters import Value
 from go1_sweep.paths import BASELINE, SweepPaths, shown
@@ -23,6 +24,8 @@ from go1_sweep.space import draw
 from go1_sweep.spec import Spec
 from go1_sweep.sweep.insight import insight
 from go1_sweep.trials_table import TrialRecord
+
+T = TypeVar("T")
 
 TOLD = {
     "completed": TrialState.COMPLETE,
@@ -76,11 +79,11 @@ class Search:
         sweep that is resumed draws what it would have drawn.
         """
         self._study.sampler = _sampler(self._spec, len(self._study.get_trials(deepcopy=False)))
-        return self._drawn(patiently(self._study.ask, self._pause))
+        return self._drawn(self._write(self._study.ask))
 
     def add_baseline(self) -> str:
         """Begin the study of the baseline."""
-        return self._keep(BASELINE, patiently(self._baseline_study.ask, self._pause))
+        return self._keep(BASELINE, self._write(self._baseline_study.ask))
 
     def records(self) -> list[TrialRecord]:
         """All trials in the order of their draws, the baseline first; what is not over was interrupted."""
@@ -98,12 +101,12 @@ class Search:
     def report(self, trial_id: str, rung: int, score: float) -> None:
         """The trial's score at a rung."""
         trial = self._asked[trial_id]
-        patiently(lambda: trial.report(score, step=rung), self._pause)
+        self._write(lambda: trial.report(score, step=rung))
 
     def stop(self, record: TrialRecord, rung: int) -> None:
         """The trial does not go on past the rung; told now, since nobody may be there when it has ended."""
         trial = self._asked[record.trial]
-        patiently(lambda: trial.set_user_attr("stopped_at", rung), self._pause)
+        self._write(lambda: trial.set_user_attr("stopped_at", rung))
         self.tell(record)
 
     def tell(self, record: TrialRecord) -> None:
@@ -128,11 +131,14 @@ class Search:
             if record.state in TOLD:
                 self._conclude(trial, record)
 
-        patiently(tell, self._pause)
+        self._write(tell)
 
     def insight(self) -> dict[str, Any]:
         """See ``insight.py``."""
         return insight(self._study, self._budgets)
+
+    def _write(self, call: Callable[[], T]) -> T:
+        return patiently(lambda: interrupts.held(call), self._pause)
 
     def _take_up(self, study: optuna.Study, frozen: FrozenTrial) -> None:
         """Go on with a trial of a sweep that ended before it."""
@@ -148,11 +154,11 @@ class Search:
     def _drawn(self, trial: Trial) -> tuple[str, dict[str, Value]]:
         trial_id = self._keep(f"{trial.number:04d}", trial)
         _ = trial.relative_params  # what is drawn together is drawn here, whichever of it the study has already
-        return trial_id, patiently(lambda: draw(self._spec.space, _EachByItself(trial, self._spec)), self._pause)
+        return trial_id, self._write(lambda: draw(self._spec.space, _EachByItself(trial, self._spec)))
 
     def _keep(self, trial_id: str, trial: Trial) -> str:
         self._asked[trial_id] = trial
-        patiently(lambda: trial.set_user_attr("trial", trial_id), self._pause)
+        self._write(lambda: trial.set_user_attr("trial", trial_id))
         return trial_id
 
     def _conclude(self, trial: Trial, record: TrialRecord) -> None:
