@@ -165,6 +165,12 @@ def test_the_files_of_the_repository_are_fine(said, name):
         (RAY_UP, "[192.0.2.11, 192.0.2.12]", "[]", "no worker, hence no GPU for trials"),
         ("aws.yaml", "{CPU: 8, GPU: 1}", "{CPU: 8}", "no worker type has one for trials"),
         (
+            "aws.yaml",
+            "min_workers: 4",
+            "min_workers: 0",
+            "aws.yaml:{line}: the cluster begins with no worker that has one, and a sweep asks for none; mend: min_w",
+        ),
+        (
             "rayjob.yaml",
             LIMITS,
             "}\n                volumeMounts",
@@ -233,6 +239,14 @@ def test_what_is_wrong_is_said_with_its_line(said, name, old, new, sentence):
     assert code == 1
     assert sentence.replace("{line}", str(line)) in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("name", ["raycluster.yaml", "rayjob.yaml"])
+def test_pods_with_gpus_that_nobody_starts_are_told(said, name):
+    code, text = said(name, (" replicas: 4", " replicas: 0"), ("minReplicas: 4", "minReplicas: 0"))
+    assert code == 1
+    assert "the cluster begins with no pod that has one, and a sweep asks for none; mend: minReplicas" in text
+    assert said(name, (" replicas: 4", " replicas: 0"))[0] == 0, "KubeRay starts the least that is allowed"
 
 
 def test_all_faults_are_told_at_once(said):

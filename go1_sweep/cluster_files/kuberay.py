@@ -120,16 +120,19 @@ class _Cluster:
         return found or [Finding(OK, "token", "on for the head and the workers")]
 
     def _gpus(self) -> Finding:
-        have = []
+        have, begins = [], False
         for group in self._workers:
             limits = mapping(self._document.data, *self._ray_container(group), "resources", "limits")
             gpus = next((str(count) for kind, count in limits.items() if kind.endswith("/gpu")), "0")
             if gpus != "0" and self._at(*group, "rayStartParams", "num-gpus") != "0":
                 have.append(f"{gpus} in each pod of {self._at(*group, 'groupName')}")
+                begins |= any(self._at(*group, count) for count in ("minReplicas", "replicas"))
         if not have:
             where = self._where(*self._root, "workerGroupSpecs")
             mend = 'limits: {nvidia.com/gpu: "1"}'
             return Finding(WRONG, "GPUs", f"{where}: no worker group has one for trials", mend=mend)
+        if not begins:
+            return rules.none_begins(self._where(*self._root, "workerGroupSpecs"), "pod", "minReplicas")
         return Finding(OK, "GPUs", ", ".join(have))
 
     def _takes_no_trials(self) -> Finding:

@@ -94,11 +94,14 @@ def _gpus(document: Document) -> Finding:
     workers = {
         name: at(types, name, "resources", "GPU") for name in types if name != document.data.get("head_node_type")
     }
-    have = [f"{count} in each {name}" for name, count in workers.items() if isinstance(count, int) and count > 0]
+    have = {name: count for name, count in workers.items() if isinstance(count, int) and count > 0}
     if not have:
         where = document.where(("available_node_types",))
         return Finding(WRONG, "GPUs", f"{where}: no worker type has one for trials", mend="resources: {CPU: 8, GPU: 1}")
-    return Finding(OK, "GPUs", ", ".join(have))
+    if not any(at(types, name, "min_workers") for name in have):
+        where = document.where(("available_node_types", next(iter(have)), "min_workers"))
+        return rules.none_begins(where, "worker", "min_workers")
+    return Finding(OK, "GPUs", ", ".join(f"{count} in each {name}" for name, count in have.items()))
 
 
 def _head(document: Document) -> Finding:

@@ -117,6 +117,12 @@ def storage(place: str, folder: str) -> Finding:
     return Finding(OK, "storage", folder)
 
 
+def none_begins(place: str, what: str, mend: str) -> Finding:
+    """GPUs that only an autoscaler would bring, which no sweep asks for one."""
+    detail = f"{place}: the cluster begins with no {what} that has one, and a sweep asks for none"
+    return Finding(WRONG, "GPUs", detail, mend=mend)
+
+
 def dashboard(lines: Iterable[Line]) -> Finding:
     """Ray's dashboard listens on the loopback interface, as it does unless it is told otherwise."""
     for line in lines:
