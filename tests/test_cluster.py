@@ -83,7 +83,7 @@ def test_hosts_join_die_and_are_cut_off_and_nothing_is_lost(tmp_path):
     assert "raylet" not in out + err, "Ray's own words, and its stack traces"
     assert f"Ray's dashboard: {cluster.dashboard}, on its head" in out
     assert json.loads(paths.result.read_text())["phase"] == "finished"
-    assert set(json.loads(paths.environment.read_text())["gpus"]) == {dying.name, steady.name}
+    assert set(json.loads(paths.environment.read_text())["gpus"]) == {dying.name, steady.name, late.name}
 
 
 @needs_hosts

@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,13 +152,8 @@ def check_nodes(folder: Path, slots: Slots) -> dict[str, list[str]]:
     place = _place(folder)
     place.write(word)
     try:
-        asked, gpus = {}, {}
-        for node in ray.nodes():
-            if node["Alive"] and slots.fits(node["Resources"]):
-                there: Any = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                look = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_look)
-                asked[node["NodeManagerHostname"], node["NodeManagerAddress"]] = look.remote(place, word)
-        for (host, address), answer in asked.items():
+        gpus = {}
+        for (host, address), answer in _asked(slots, _look, place, word).items():
             who = f"node {host} ({address})"
             try:
                 said: Any = ray.get(answer, timeout=NODE_SECONDS)
@@ -171,6 +166,35 @@ def check_nodes(folder: Path, slots: Slots) -> dict[str, list[str]]:
         return gpus
     finally:
         place.clear()
+
+
+def gpus_of_others(slots: Slots, known: Container[str]) -> dict[str, list[str]]:
+    """The names of the GPUs of each host that joined meanwhile, and answers.
+
+    Args:
+        slots: what a trial holds.
+        known: the other hosts.
+    """
+    asked = _asked(slots, gpu_names, known=known)
+    if asked:
+        ray.wait([*asked.values()], num_returns=len(asked), timeout=NODE_SECONDS)
+    gpus = {}
+    for (host, _), answer in asked.items():
+        with contextlib.suppress(RayError):
+            gpus[host] = ray.get(answer, timeout=0)
+    return gpus
+
+
+def _asked(slots: Slots, what: Callable, *arguments: Any, known: Container[str] = ()) -> dict[tuple[str, str], Any]:
+    """The answer to come from each node that trials may get, by its host and address, but for those of known hosts."""
+    asked = {}
+    for node in ray.nodes():
+        host, address = node["NodeManagerHostname"], node["NodeManagerAddress"]
+        if node["Alive"] and slots.fits(node["Resources"]) and host not in known:
+            there: Any = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ask = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(what)
+            asked[host, address] = ask.remote(*arguments)
+    return asked
 
 
 def _last_line(error: RayError) -> str:

@@ -25,7 +25,7 @@ from go1_sweep.report.refresh import refreshed
 from go1_sweep.spec import Spec
 from go1_sweep.store import object_store, sweep_copy
 from go1_sweep.sweep import final, results, resume, tensorboard
-from go1_sweep.sweep.cluster import check_nodes, checked, joined
+from go1_sweep.sweep.cluster import check_nodes, checked, gpus_of_others, joined
 from go1_sweep.sweep.local_ray import local_ray
 from go1_sweep.sweep.mps import EACH_NODE_NEEDS_MPS, mps
 from go1_sweep.sweep.preflight import Preflight, asking, with_simulator
@@ -87,6 +87,8 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str |
                     results.write_environment(paths, preflight, gpus)
                     with refreshed(paths.folder), follower.followed(spec, paths, terminal.note):
                         ended = _run(spec, paths, slots, preflight.versions, terminal, scratch, go_on)
+                    if address and (others := gpus_of_others(slots, gpus)):
+                        results.write_environment(paths, preflight, gpus | others)
             except BlockingIOError:
                 raise resume.runs_already(paths) from None
             except OSError as error:
