@@ -32,9 +32,9 @@ address=$(hostname --all-ip-addresses | cut -d' ' -f1)
 export HEAD="$address:$((20000 + SLURM_JOB_ID % 10000))"
 
 # This job's Ray is gone with it. Hence what a sweep, `status` and `stop` say is what helps then, typed on any machine that
-# submits jobs; they add the sweep's folder to the first.
+# submits jobs; they put the sweep's folder into the first.
 script=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=\([^ ]*\).*/\1/p')
-export GO1_SWEEP_RESUME="sbatch --chdir=$PWD $script resume"
+export GO1_SWEEP_RESUME="sbatch --chdir=$PWD $script resume {folder}"
 export GO1_SWEEP_STOP="scancel --batch --signal=TERM $SLURM_JOB_ID"
 
 # Whatever happens, nothing is left: srun ends its tasks, `ray start --block` what it started.

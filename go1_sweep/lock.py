@@ -18,8 +18,8 @@ from go1_sweep import strict_json, wording
 from go1_sweep.paths import alive
 
 RESUME, STOP = "GO1_SWEEP_RESUME", "GO1_SWEEP_STOP"
-"""Variables of a job that brings a cluster of its own: what is typed instead of ``resume`` (but for the folder, which
-comes last) and of ``stop``, on a machine from which such jobs are submitted."""
+"""Variables of a job that brings a cluster of its own: what is typed instead of ``resume`` (with ``{folder}`` where the
+sweep's belongs) and of ``stop``, on a machine from which such jobs are submitted."""
 LOOKS = 20
 ALIVE_SECONDS = 120.0
 """A driver that uploads no sign of life for so long, by this machine's clock and the store's, is dead."""

@@ -50,10 +50,10 @@ def resume_command(folder: Path, address: str | None = None, job: str | None = N
     Args:
         folder: of the sweep.
         address: of the cluster; ``None``: it ran on one machine.
-        job: what submits another job like the one whose cluster that was, but for the folder; ``None``: it was none's.
+        job: what submits another job like the one whose cluster that was, with ``{folder}``; ``None``: it was none's.
     """
     if job:
-        return f"{job} {shlex.quote(shown_anywhere(folder))}"
+        return job.replace("{folder}", shlex.quote(shown_anywhere(folder)))
     if address and "://" in address:  # of a dashboard
         return submit_command("resume", shown_anywhere(folder), address)
     where = f" --address {shlex.quote(address)}" if address else ""

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import Sweep, iterations, start, wait_for, write_sweep
 from hosts import hosts, why_not
 from test_report import Page
@@ -135,10 +136,19 @@ def test_of_a_sweep_in_a_store_the_commands_for_another_machine_name_its_uri():
     assert go_on == "python -m go1_sweep resume s3://bucket/runs/rough --submit http://head:8265"
 
 
+def test_a_job_that_is_submitted_from_a_file_goes_on_without_the_folder_of_its_sweep():
+    job = yaml.safe_load((Path(__file__).parent.parent / "cluster" / "rayjob.yaml").read_text())
+    told = yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]
+    go_on = resume_command(Path("/shared/runs/rough"), "auto", told[lock.RESUME])
+    assert (go_on, told[lock.STOP]) == tuple(
+        f"kubectl {does} -f cluster/rayjob.yaml" for does in ("replace --force", "delete")
+    )
+
+
 def test_a_sweep_in_a_job_that_brings_its_cluster_is_ended_and_goes_on_by_such_jobs(tmp_path, monkeypatch):
     paths = SweepPaths(tmp_path)
     paths.spec.touch()
-    monkeypatch.setenv(lock.RESUME, "sbatch --chdir=/repo slurm.sh resume")
+    monkeypatch.setenv(lock.RESUME, "sbatch --chdir=/repo slurm.sh resume {folder}")
     monkeypatch.setenv(lock.STOP, "scancel --batch --signal=TERM 7")
     with lock.held(paths.lock, 1, address="10.0.0.1:20007"):
         monkeypatch.delenv(lock.RESUME)
