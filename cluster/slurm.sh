@@ -32,9 +32,16 @@ address=$(hostname --all-ip-addresses | cut -d' ' -f1)
 export HEAD="$address:$((20000 + SLURM_JOB_ID % 10000))"
 
 # This job's Ray is gone with it. Hence what a sweep, `status` and `stop` say is what helps then, typed on any machine that
-# submits jobs; they put the sweep's folder into the first.
+# submits jobs; they put the sweep's folder into the first. What sbatch was told that the lines above do not say goes along.
 script=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=\([^ ]*\).*/\1/p')
-export GO1_SWEEP_RESUME="sbatch --chdir=$PWD $script resume {folder}"
+again="sbatch --chdir=$PWD"
+for option in "partition=${SLURM_JOB_PARTITION:-}" "account=${SLURM_JOB_ACCOUNT:-}" "qos=${SLURM_JOB_QOS:-}" \
+  "reservation=${SLURM_JOB_RESERVATION:-}" "nodes=$SLURM_JOB_NUM_NODES" "cpus-per-task=${SLURM_CPUS_PER_TASK:-}" \
+  "gpus-per-node=${SLURM_GPUS_PER_NODE:-}" "mem=${SLURM_MEM_PER_NODE:-}" \
+  "time=$(squeue --noheader --format=%l --job="$SLURM_JOB_ID")"; do
+  [[ $option = *= ]] || grep -q "^#SBATCH --$option$" "$script" || again+=" --$option"
+done
+export GO1_SWEEP_RESUME="$again $script resume {folder}"
 export GO1_SWEEP_STOP="scancel --batch --signal=TERM $SLURM_JOB_ID"
 
 # Whatever happens, nothing is left: srun ends its tasks, `ray start --block` what it started.

@@ -71,6 +71,7 @@ ReturnToService=2
 NodeName=node1 NodeAddr=$net.11 CPUs=1
 NodeName=node2 NodeAddr=$net.12 CPUs=1
 PartitionName=all Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP
+PartitionName=other Nodes=node1,node2 MaxTime=INFINITE State=UP
 CONF
 
 ip link add $bridge type bridge
@@ -135,12 +136,13 @@ say "no process of Ray is left"
 job=$(submit run "$work/no_such.yaml" --storage "$work/runs")
 wait_for 120 "the end of a job with bad input" is_over "$job"
 [ "$(state "$job") $(code "$job")" = "FAILED 2" ] || fail "bad input ended $(state "$job") with $(code "$job")"
-say "job $job: $(state "$job") with exit code 2, as the sweep: $(grep error: "$work/job-2.txt")"
+say "job $job: $(state "$job") with exit code 2, as the sweep: $(grep ^error: "$work/job-2.txt")"
 
 # A long one: node2 is cut off until it has been declared dead, and comes back; then the job is told to end.
 sed -i 's/max: 40/max: 4000/; s/name: sweep/name: long/' "$work/sweep.yaml"
 quick=RAY_health_check_initial_delay_ms=1000,RAY_health_check_period_ms=1000,RAY_health_check_timeout_ms=2000
-job=$(SBATCH_EXPORT="ALL,$quick,RAY_health_check_failure_threshold=3" submit run "$work/sweep.yaml")
+job=$(SBATCH_EXPORT="ALL,$quick,RAY_health_check_failure_threshold=3" SBATCH_PARTITION=other SBATCH_TIMELIMIT=3:00:00 \
+  submit run "$work/sweep.yaml")
 joined() { [ "$(grep -c 'Ray runtime started' "$work/job-3.txt")" -ge "$1" ]; }
 wait_for 120 "trials on both nodes" test -s "$work/runs/long/trials/0001/logs.csv"
 wait_for 30 "node2 to join" joined 2
@@ -164,6 +166,8 @@ before=$(lines)
 go_on=$(python -m go1_sweep status "$work/runs/long" | sed -n 's/^interrupted; go on: \(.*\); for .*/\1/p')
 grep -qF "go on: $go_on;" "$work/job-3.txt" || fail "status says to go on by $go_on"
 job=$(cd / && $go_on | grep -o '[0-9]*$')
+[[ $(scontrol show job "$job") = *Partition=other* && $(scontrol show job "$job") = *TimeLimit=03:00:00* ]] ||
+  fail "sbatch was told another partition and another time: $go_on"
 went_on() { [ "$(lines)" -gt $((before + 20)) ]; }
 wait_for 120 "the next job to go on with the sweep" went_on
 say "job $job: goes on with it, from $before lines of logs.csv to $(lines)"
