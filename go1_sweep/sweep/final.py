@@ -128,9 +128,8 @@ def run(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> Outcom
         if best not in judged:
             raise UserError(f"{_title(candidates[best])} was selected, and could not be judged")
         beside = candidates[rival] if rival in judged else None
-        no_video = _film_and_export(stage, players, candidates[best], judged[best], beside, terminal)
-        if stage.is_of_run:
-            _export_others(players, candidates, selected, candidates[best].trial, terminal)
+        others = _other_finalists(candidates, selected, candidates[best].trial) if stage.is_of_run else {}
+        no_video = _film_and_export(stage, players, candidates[best], judged[best], beside, others, terminal)
     winner, baseline = judged[best], judged.get(rival) if rival is not None else None
     if winner.trial == BASELINE and (selected or stage.is_of_run):
         baseline = winner
@@ -227,50 +226,53 @@ def _picked(candidates: list[Candidate], selected: dict[int, Evaluation]) -> tup
     return best, best_of(baseline) if baseline and candidates[best].trial != BASELINE else None
 
 
+def _other_finalists(
+    candidates: list[Candidate], selected: dict[int, Evaluation], winner: str
+) -> dict[str, tuple[Candidate, Evaluation]]:
+    """By trial: the better checkpoint of each finalist but the winner."""
+    worst_first = sorted(selected, key=lambda place: selected[place].overall().score or 0.0)
+    found = {candidates[place].trial: (candidates[place], selected[place]) for place in worst_first}
+    return {trial: each for trial, each in found.items() if trial != winner}
+
+
 def _film_and_export(
-    stage: Stage, players: Players, winner: Candidate, judged: Evaluation, beside: Candidate | None, terminal: Terminal
+    stage: Stage,
+    players: Players,
+    winner: Candidate,
+    judged: Evaluation,
+    beside: Candidate | None,
+    others: dict[str, tuple[Candidate, Evaluation]],
+    terminal: Terminal,
 ) -> str:
-    """Write the winner's files, and film who is shown beside it; why there is no video of the winner, if so."""
-    jobs: list[protocol.Job] = [_export(winner, judged, stage.folder)]
+    """Write the policies' files, and film the winner and who is shown beside it; why there is no video, if so."""
+    jobs: list[tuple[protocol.Job, Candidate]] = [(_export(winner, judged, stage.folder), winner)]
     no_video = "none was asked for"
     films = {stage.folder.video: winner, stage.folder.baseline_video: beside}
     for path, candidate in films.items():
         path.unlink(missing_ok=True)  # another one's, where the sweep was resumed
         if (video := stage.spec.video) and candidate:
-            seed = stage.seeds.judging[0]
-            jobs.append(protocol.Film(candidate.policy, seed, video.length, video.interval, str(path)))
-    terminal.note(f"Exporting{' and filming' if stage.spec.video else ''} {_title(winner)}")
-    for place, answer in players.play(jobs):
+            film = protocol.Film(candidate.policy, stage.seeds.judging[0], video.length, video.interval, str(path))
+            jobs.append((film, candidate))
+    for candidate, sat in others.values():  # a robot, or `stream`, can have these as well
+        folder = TrialPaths(candidate.file.parent).exported
+        folder.folder.mkdir(exist_ok=True)
+        jobs.append((_export(candidate, sat, folder), candidate))
+    as_well = ", exporting the other finalists" if others else ""
+    terminal.note(f"Exporting{' and filming' if stage.spec.video else ''} {_title(winner)}{as_well}")
+    for place, answer in players.play([job for job, _ in jobs]):
+        job, candidate = jobs[place]
         why = answer.why if isinstance(answer, protocol.Refused) else ""
-        match jobs[place]:
+        match job:
             case protocol.Film(video=film):
                 if why:
                     terminal.note(f"no {Path(film).name}: {why}")
                 if Path(film) == stage.folder.video:
                     no_video = why
-            case _:
-                if why:
+            case protocol.Export(folder=folder) if why:
+                if Path(folder) == stage.folder.folder:
                     raise UserError(f"{_title(winner)} cannot be exported: {why}")
+                terminal.note(f"{_title(candidate)} is not exported: {why}")
     return no_video
-
-
-def _export_others(
-    players: Players, candidates: list[Candidate], selected: dict[int, Evaluation], winner: str, terminal: Terminal
-) -> None:
-    """Export the better checkpoint of each other finalist, so that a robot, or ``stream``, can have it as well."""
-    places = sorted(selected, key=lambda place: selected[place].overall().score or 0.0)
-    best = {candidates[place].trial: place for place in places}  # of a trial, the last one stays
-    best.pop(winner, None)
-    jobs: list[protocol.Job] = []
-    for place in best.values():
-        folder = TrialPaths(candidates[place].file.parent).exported
-        folder.folder.mkdir(exist_ok=True)
-        jobs.append(_export(candidates[place], selected[place], folder))
-    if jobs:
-        terminal.note("Exporting the other finalists")
-    for place, answer in players.play(jobs):
-        if isinstance(answer, protocol.Refused):
-            terminal.note(f"{_title(candidates[list(best.values())[place]])} is not exported: {answer.why}")
 
 
 def _export(candidate: Candidate, sat: Evaluation, folder: PolicyPaths) -> protocol.Export:
