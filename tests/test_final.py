@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,7 +16,11 @@ from conftest import Sweep, start, table, wait_for, write_sweep
 
 from go1_sweep import cli, evaluation
 from go1_sweep.deploy.policy import Policy
+from go1_sweep.errors import UserError
 from go1_sweep.paths import PolicyPaths, SweepPaths
+from go1_sweep.sweep import export
+from go1_sweep.sweep.slots import Slots
+from go1_sweep.terminal import Terminal
 
 FINAL = {"finalists": 2, "envs": 12, "seeds": 2, "video": {"length": 12, "interval": 2}}
 POLICY = [
@@ -144,6 +150,22 @@ def test_a_folder_of_rsl_rl_checkpoints_gives_its_newest_by_number(ended, tmp_pa
     code, _, err = start(*arguments, "--no-video", "--out", str(tmp_path / "out")).finish()
     assert code == 0, err
     assert json.loads((tmp_path / "out" / "policy.json").read_text())["checkpoint"] == "model_10.pt"
+
+
+@pytest.mark.parametrize(("agrees", "is_proven"), [(True, True), (False, False), (None, False)])
+def test_export_verify_fails_where_plain_mujoco_did_not_prove_the_policy(
+    ended, tmp_path, monkeypatch, agrees, is_proven
+):
+    paths, _ = ended
+    outcome = SimpleNamespace(sim_to_sim=SimpleNamespace(agrees=agrees))  # the fake robot is none that MuJoCo knows
+    monkeypatch.setattr(export.final, "run", lambda *_: outcome)
+    monkeypatch.setattr(export, "local_ray", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(export, "slots_for", lambda *_: Slots(1, 0, 1))
+    terminal = cast(Terminal, SimpleNamespace(note=print, exported=lambda *_: None))
+    fails = pytest.raises(UserError, match="was not proven in plain MuJoCo")
+    for verify in (True, False):
+        with contextlib.nullcontext() if is_proven or not verify else fails:
+            export.export(paths.folder, tmp_path / str(verify), export.Wanted(verify=verify), terminal)
 
 
 def test_what_cannot_be_exported_is_told_in_a_sentence_and_leaves_nothing(ended, tmp_path, capsys):
