@@ -58,8 +58,7 @@ def candidates_of(
     """
     found = []
     for record in finalists(records, spec.final.finalists, spec.early_stopping.mode):
-        folder = paths.trial(record.trial)
-        object_store.waited_for(lambda trial=record.trial: sweep_copy.bring(paths, trial))
+        folder = _brought(paths, record.trial)
         intact = checkpoint.intact(folder, warn)
         for each, roles in _last_and_best(checkpoint.read_manifest(folder), spec.early_stopping.mode):
             if each in intact:
@@ -94,11 +93,16 @@ def retrained(spec: Spec, paths: SweepPaths, records: Iterable[TrialRecord], war
                 warn(f"retraining {record.trial} {record.state}: it is left out")
             continue
         unit, whole = spec.budget.unit, spec.budget.max
-        object_store.waited_for(lambda trial=record.trial: sweep_copy.bring(paths, trial))
-        published = checkpoint.intact(paths.trial(record.trial), warn)
+        published = checkpoint.intact(_brought(paths, record.trial), warn)
         last = [each for each in published if each.progress.used(unit) >= whole][-1:]
         found += [_candidate(spec, paths, record, each, ("last",)) for each in last]
     return Retrained(found, diverged)
+
+
+def _brought(paths: SweepPaths, trial: str) -> TrialPaths:
+    """The trial with its checkpoints, as soon as a store that is away gives them."""
+    object_store.waited_for(lambda: sweep_copy.bring(paths, trial))
+    return paths.trial(trial)
 
 
 def _candidate(

@@ -128,7 +128,7 @@ def run(stage: Stage, candidates: list[Candidate], terminal: Terminal) -> Outcom
         if best not in judged:
             raise UserError(f"{_title(candidates[best])} was selected, and could not be judged")
         beside = candidates[rival] if rival in judged else None
-        others = _other_finalists(candidates, selected, candidates[best].trial) if stage.is_of_run else {}
+        others = _other_finalists(candidates, selected, candidates[best].trial) if stage.is_of_run else []
         no_video = _film_and_export(stage, players, candidates[best], judged[best], beside, others, terminal)
     winner, baseline = judged[best], judged.get(rival) if rival is not None else None
     if winner.trial == BASELINE and (selected or stage.is_of_run):
@@ -167,7 +167,7 @@ def judge_parameters(stage: Stage, outcome: Outcome, ours: Retrained, theirs: Re
             exam = _examination(stage, candidates, players, terminal)
             judged = exam.sit("judgement", range(len(candidates)), stage.seeds.judging)
         seconds += players.seconds
-    scores = {candidates[place].trial: each.overall().score or 0.0 for place, each in judged.items()}
+    scores = {candidates[place].trial: _score(each) for place, each in judged.items()}
     of_ours, of_theirs = (
         [scores[each.trial] for each in side.candidates if each.trial in scores] + [0.0] * side.diverged
         for side in (ours, theirs)
@@ -217,7 +217,7 @@ def _picked(candidates: list[Candidate], selected: dict[int, Evaluation]) -> tup
     """The place of the best, and that of the baseline's best where another one won."""
 
     def best_of(places: list[int]) -> int:
-        return max(places, key=lambda place: selected[place].overall().score or 0.0)
+        return max(places, key=lambda place: _score(selected[place]))
 
     if not selected:
         return 0, None
@@ -228,11 +228,15 @@ def _picked(candidates: list[Candidate], selected: dict[int, Evaluation]) -> tup
 
 def _other_finalists(
     candidates: list[Candidate], selected: dict[int, Evaluation], winner: str
-) -> dict[str, tuple[Candidate, Evaluation]]:
-    """By trial: the better checkpoint of each finalist but the winner."""
-    worst_first = sorted(selected, key=lambda place: selected[place].overall().score or 0.0)
-    found = {candidates[place].trial: (candidates[place], selected[place]) for place in worst_first}
-    return {trial: each for trial, each in found.items() if trial != winner}
+) -> list[tuple[Candidate, Evaluation]]:
+    """The better checkpoint of each finalist but the winner."""
+    worst_first = sorted(selected, key=lambda place: _score(selected[place]))
+    better = {candidates[place].trial: place for place in worst_first}
+    return [(candidates[place], selected[place]) for trial, place in better.items() if trial != winner]
+
+
+def _score(sat: Evaluation) -> float:
+    return sat.overall().score or 0.0
 
 
 def _film_and_export(
@@ -241,7 +245,7 @@ def _film_and_export(
     winner: Candidate,
     judged: Evaluation,
     beside: Candidate | None,
-    others: dict[str, tuple[Candidate, Evaluation]],
+    others: list[tuple[Candidate, Evaluation]],
     terminal: Terminal,
 ) -> str:
     """Write the policies' files, and film the winner and who is shown beside it; why there is no video, if so."""
@@ -253,7 +257,7 @@ def _film_and_export(
         if (video := stage.spec.video) and candidate:
             film = protocol.Film(candidate.policy, stage.seeds.judging[0], video.length, video.interval, str(path))
             jobs.append((film, candidate))
-    for candidate, sat in others.values():  # a robot, or `stream`, can have these as well
+    for candidate, sat in others:  # a robot, or `stream`, can have these as well
         folder = TrialPaths(candidate.file.parent).exported
         folder.folder.mkdir(exist_ok=True)
         jobs.append((_export(candidate, sat, folder), candidate))

@@ -242,7 +242,7 @@ class _Training:
         self._has_answer = False
         if used >= request.budget_max:
             raise self._completed()
-        # At a rung most trials end, and an iteration costs more than the answer.
+        # At a rung half of the trials end, or more, and an iteration costs more than the answer.
         if is_last or (is_at_rung and self._told_to_stop()):
             raise _stopped()
 
