@@ -112,7 +112,7 @@ def runner_of(runner: OnPolicyRunner) -> Runner:
 
 
 def average(steps: list[dict[str, Any]]) -> None:
-    """Put the mean of each term in the place of what all steps told of it.
+    """Put the mean of each term, on the host, in the place of what all steps told of it.
 
     rsl_rl takes the same mean; but it joins the steps one by one: on a GPU these hundreds of operations on a few
     numbers each are most of the time between two iterations.
@@ -124,14 +124,16 @@ def average(steps: list[dict[str, Any]]) -> None:
     for step in steps:
         for name, value in step.items():
             terms.setdefault(name, []).append(value)
-    steps[:] = [{name: _mean(values) for name, values in terms.items()}]
-
-
-def _mean(values: list[Any]) -> torch.Tensor:
-    device = next((value.device for value in values if isinstance(value, torch.Tensor)), None)
-    if device is None:
-        return torch.tensor(values, dtype=torch.float).mean()
-    return torch.hstack([torch.as_tensor(value, device=device) for value in values]).float().mean()
+    on: dict[torch.device | None, dict[str, torch.Tensor]] = {}
+    for name, values in terms.items():
+        device = next((value.device for value in values if isinstance(value, torch.Tensor)), None)
+        on.setdefault(device, {})[name] = torch.hstack([torch.as_tensor(value, device=device) for value in values])
+    means = {}
+    for each in on.values():
+        numbers = torch.cat(list(each.values())).float().cpu()  # the only time that the GPU is waited for
+        of_terms = numbers.split([len(values) for values in each.values()])
+        means |= {name: of_term.mean() for name, of_term in zip(each, of_terms, strict=True)}
+    steps[:] = [means]
 
 
 class _Runner5(Runner):
@@ -151,6 +153,7 @@ class _Runner5(Runner):
 
         def use_writer() -> None:  # and keep no diffs of repositories: the sweep records the commit once
             logger.writer, logger.logger_type = writer, "tensorboard"
+            logger.device = "cpu"  # where the averages are
 
         def log_averaged(*args: Any, **kwargs: Any) -> None:
             average(logger.ep_extras)
