@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from pathlib import Path
@@ -60,6 +61,31 @@ def test_an_unknown_task_is_refused_with_what_there_is(simulator):
     with pytest.raises(ConfigError, match=r"no task 'flta' .did you mean 'flat'.") as error:
         simulator.resolve("flta")
     assert all(task_id in str(error.value) for task_id in simulator.tasks())
+
+
+def test_on_rough_ground_the_trees_grow_once_and_the_robots_see_what_mjlab_shows_them(monkeypatch):
+    pytest.importorskip("mjlab")
+    import mujoco_warp
+
+    from go1_sweep.simulators import mjlab
+
+    def seen() -> torch.Tensor:
+        simulator = simulators.load("mjlab")
+        config = simulator.load_config(simulator.resolve("rough"))
+        simulator.apply(config, {"num_envs": ENVS})
+        env = simulator.make_env(config, seed=1, device="cpu")
+        observations, *_ = env.step(torch.ones(ENVS, env.num_actions))
+        simulator.close(env)
+        return observations["actor"]
+
+    make, made = mujoco_warp.create_render_context, []
+    monkeypatch.setattr(mujoco_warp, "create_render_context", lambda **given: made.append(given) or make(**given))
+    once = seen()
+    assert len(made) == 1
+    with monkeypatch.context() as as_mjlab_does:
+        as_mjlab_does.setattr(mjlab, "_one_render_context", contextlib.nullcontext)
+        assert torch.equal(seen(), once)
+    assert len(made) == 3, "mjlab makes it once: _one_render_context is not needed any more"
 
 
 def test_every_parameter_lands_where_its_path_says(simulator, config):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import mjlab.tasks  # noqa: F401  (registers the tasks)
+import mujoco_warp
 import numpy as np
 import torch
 from mjlab.envs import ManagerBasedRlEnv
@@ -87,7 +88,8 @@ class Mjlab(Simulator):
         config.set_seed(seed)
         if frame_size:
             _draw_plainly(config.env, frame_size)
-        env = ManagerBasedRlEnv(config.env, device=device, render_mode="rgb_array" if frame_size else None)
+        with _one_render_context():
+            env = ManagerBasedRlEnv(config.env, device=device, render_mode="rgb_array" if frame_size else None)
         return RslRlVecEnvWrapper(env, clip_actions=config.agent.clip_actions)
 
     def make_runner(self, env: VecEnv, config: TaskConfig, log_dir: Path | None) -> OnPolicyRunner:
@@ -204,6 +206,27 @@ class Mjlab(Simulator):
 
 def _unwrapped(env: VecEnv) -> ManagerBasedRlEnv:
     return cast(RslRlVecEnvWrapper, env).unwrapped
+
+
+@contextlib.contextmanager
+def _one_render_context() -> Iterator[None]:
+    """Let an env's second render context be the first where both are made of the same.
+
+    mjlab makes it anew when domain randomization has expanded fields of the model, which it does not hold. Each time
+    the trees of rough ground's height fields grow in Python for seconds.
+    """
+    made: list[tuple[dict[str, Any], Any]] = []
+
+    def make_once(**arguments: Any) -> Any:
+        if not made or made[-1][0] != arguments:
+            made.append((arguments, make(**arguments)))
+        return made[-1][1]
+
+    make, mujoco_warp.create_render_context = mujoco_warp.create_render_context, make_once
+    try:
+        yield
+    finally:
+        mujoco_warp.create_render_context = make
 
 
 @contextlib.contextmanager
