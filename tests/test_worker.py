@@ -113,6 +113,13 @@ def test_a_trial_leaves_what_rsl_rl_users_know_and_the_manifest_names_complete_f
     assert sorted(p.name for p in paths.folder.glob("*.pt")) == [entry.file for entry in published]
 
 
+def test_a_trial_has_the_memory_that_the_one_before_it_had(warm, tmp_path):
+    most = {"num_envs": 5000, "env.memory_envs": 5000}
+    for trial in ("a", "b"):
+        ended = warm.train(request(tmp_path, trial, parameters=most, budget_max=1))
+        assert (ended.state, ended.why) == ("completed", "used its whole budget")
+
+
 def test_the_score_is_the_mean_over_the_window_and_the_progress_adds_up(warm, tmp_path):
     ended = warm.train(request(tmp_path, budget_max=5, window=3))
     rewards = [float(row["mean_reward"]) for row in logs(tmp_path / "a")]

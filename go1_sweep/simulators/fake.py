@@ -39,7 +39,7 @@ class FakeEnvCfg:
         play_fault: what goes wrong in the first step of the play variant.
         draw_fault: what goes wrong when the third picture is drawn.
         level_is_nan_from: the PPO iteration from which the logged curriculum level is NaN.
-        memory_envs: more envs than this are out of memory.
+        memory_envs: more envs than this, in all that are in memory, are out of it.
         step_seconds: how long an environment step takes.
         episode_steps: length of an episode.
         noise: standard deviation of an episode's return.

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from typing import ClassVar
+from weakref import WeakSet
 
 import torch
 from rsl_rl.env import VecEnv
@@ -27,16 +29,19 @@ class FakeEnv(VecEnv):
     """Three numbers as the state, two as the action, a reward that follows the learning curve."""
 
     num_actions = 2
+    _alive: ClassVar[WeakSet[FakeEnv]] = WeakSet()
+    """All that this process made, and that hold memory still."""
 
     def __init__(self, config: TaskConfig, seed: int, device: str, frame_size: tuple[int, int] | None) -> None:
         cfg: FakeEnvCfg = config.env
-        if cfg.num_envs > cfg.memory_envs:
+        if cfg.num_envs + sum(env.num_envs for env in self._alive) > cfg.memory_envs:
             raise torch.OutOfMemoryError(f"CUDA out of memory: {cfg.num_envs} fake envs")
         torch.manual_seed(seed)
         self.cfg: FakeEnvCfg = cfg  # pyright: ignore[reportIncompatibleVariableOverride]
         self.frame_size = frame_size
         self.pictures = 0
         self.num_envs, self.device = cfg.num_envs, device
+        self._alive.add(self)
         self.max_episode_length = cfg.episode_steps
         self.episode_length_buf = torch.zeros(cfg.num_envs, dtype=torch.long, device=device)
         self._iteration_steps = config.agent.num_steps_per_env

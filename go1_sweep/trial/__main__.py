@@ -64,8 +64,10 @@ def main(arguments: list[str]) -> None:
                 log_to(TrialPaths(Path(message.folder)).worker_log)
                 link.send(protocol.Started(message.trial, gpu_memory(device), _memory()))
                 train(simulator, message, device, link)
+                _free_memory()
             case protocol.Evaluate() | protocol.Film() | protocol.Export() | protocol.View():
                 link.send(_do(simulator, message, device, link))
+                _free_memory()
             case protocol.Stop() | protocol.Continue():
                 pass  # crossed with the Ended of the trial that it is about
             case _:
@@ -82,6 +84,15 @@ def _launch(name: str, device: str, options: dict[str, Any]) -> None:
         raise SystemExit(str(error)) from None
     faulthandler.disable()  # Isaac Sim's launcher took over SIGSEGV, and would hang in it
     faulthandler.enable()
+
+
+def _free_memory() -> None:
+    """Free what a job that is over held: only now nobody refers to its env and its runner, but for one another."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _memory() -> int:
