@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from go1_sweep import finalists, spec, trials_table
+from go1_sweep import checkpoint, finalists, spec, timeline, trials_table
 from go1_sweep.errors import UserError
 from go1_sweep.paths import BASELINE, SweepPaths, TrialPaths
 from go1_sweep.protocol import Progress
@@ -306,6 +306,25 @@ def test_retrainings_take_turns_have_fresh_seeds_and_are_never_stopped_early(mak
     while not resumed.is_exhausted:
         resumed.draw()
     assert [record.trial for record in resumed.of("0000")] == [f"0000-{seed}" for seed in range(1, 5)]
+
+
+def test_a_retraining_that_goes_on_has_trained_before_what_it_had_published(make):
+    trials, paths, heard = make(retrain_seeds=4)
+    trial = trials.draw()
+    (paths.retrained.folder).mkdir()
+    for stood, ends in ((at(0, None), "interrupted"), (at(6, 1.0), "completed")):
+        again = Retrainings(trials._spec, paths, heard, [trial])
+        record = again.draw()
+        assert record.progress == stood
+        again.started(record.trial)
+        reached = at(stood.iterations + 6, 1.0)
+        again.report(record.trial, reached, slot="here GPU 0")
+        folder = paths.retrained.trial(record.trial)
+        folder.folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.publish(folder, reached, lambda path: path.touch())
+        again.ended(record.trial, result("running" if ends == "interrupted" else ends, reached))
+        assert record.state == ends
+    assert [stint.seconds["training"] for stint in timeline.read(paths.retrained.timeline)] == [6.0, 6.0]
 
 
 def test_a_resumed_sweep_knows_all_that_was_told_and_goes_on_with_what_was_not(make):

@@ -193,6 +193,12 @@ class Trainings(ABC):
     def _tell(self, record: TrialRecord) -> None:
         """Who else needs to know that a trial is over."""
 
+    def _find_progress(self) -> None:
+        """Where the trials that wait go on: what they have trained before is no other slot's."""
+        for record in self._waiting:
+            newest = checkpoint.read_manifest(self.paths.trial(record.trial))[-1:]
+            record.progress = newest[0].progress if newest else Progress()
+
     def _end_stint(self, record: TrialRecord) -> None:
         """The trial's time in its slot is over; one that never had a word from there is not counted."""
         began, before = self._began.pop(record.trial, (0.0, 0.0))
@@ -258,9 +264,7 @@ class Trials(Trainings):
         for rung in self._asha.rungs:
             rung.scores |= scores.get(rung.budget, {})
         self._waiting = [record for record in self.records.values() if record.state == "interrupted"]
-        for record in self._waiting:
-            newest = checkpoint.read_manifest(paths.trial(record.trial))[-1:]
-            record.progress = newest[0].progress if newest else Progress()
+        self._find_progress()
         if self.records:
             self._write()  # the sweep may have died before
 
@@ -335,6 +339,7 @@ class Retrainings(Trainings):
             for name, parameters in named
             if name not in done
         ]
+        self._find_progress()
 
     @property
     def is_exhausted(self) -> bool:
