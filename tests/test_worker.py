@@ -23,6 +23,7 @@ from go1_sweep import checkpoint, protocol
 from go1_sweep.paths import TrialPaths
 from go1_sweep.sweep import trainable
 from go1_sweep.trial.progress import TrialLog
+from go1_sweep.worker import leftovers, process
 from go1_sweep.worker.process import WorkerFailed, WorkerSpec
 
 TIMEOUT = 240.0
@@ -250,6 +251,24 @@ def test_closing_the_pipe_ends_the_worker_with_all_that_it_started(talk, tmp_pat
     closing.worker.close()
     assert not process.is_running()
     wait_for(lambda: not alive(children), 10, "the end of the child")
+
+
+def test_a_worker_that_cannot_be_killed_is_told_and_not_waited_for_any_longer(talk, monkeypatch):
+    worker = talk().worker
+    group = worker._process.pid
+    processes = leftovers.in_group(group)
+    for each in processes:
+        os.kill(each, signal.SIGSTOP)
+    with monkeypatch.context() as hanging:  # in the driver of its GPU, say
+        hanging.setattr(process.os, "killpg", lambda *_: None)
+        hanging.setattr(process, "END_SECONDS", 0.0)
+        hanging.setattr(leftovers, "PATIENCE_SECONDS", 0.0)
+        left = worker.close()
+    os.killpg(group, signal.SIGKILL)
+    worker._process.wait(60)
+    assert left == [
+        f"process {each} of the simulator worker was killed, and does not end" for each in sorted(processes)
+    ]
 
 
 def test_a_missing_interpreter_is_said_in_one_line(tmp_path):

@@ -199,9 +199,10 @@ class WorkerProcess:
         processes = {self._process.pid} | leftovers.in_group(self._process.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        left = leftovers.left_of(processes)
+        self._process.poll()  # no wait: what hangs in a GPU's driver does not end at all
         self._scratch.cleanup()
-        return leftovers.left_of(processes)
+        return left
 
     def _can_read(self, timeout: float) -> bool:
         with selectors.DefaultSelector() as selector:
