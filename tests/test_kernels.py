@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import wait_for
 
+from go1_sweep.trial import kernels
 from go1_sweep.trial.kernels import compiled_once
 
 FLAT: dict[str, object] = {"task": "flat"}
@@ -53,6 +54,27 @@ def test_who_fails_leaves_the_work_to_the_next(tmp_path):
         raise MemoryError
     with compiled_once(tmp_path, FLAT) as is_cold:
         assert is_cold
+
+
+def test_who_hangs_with_the_lock_is_waited_for_no_longer_than_the_others_have_patience(tmp_path, monkeypatch):
+    hangs = Worker(tmp_path, FLAT)
+    wait_for(lambda: hangs.is_cold, 10, "the one that hangs")
+    monkeypatch.setattr(kernels, "PATIENCE_SECONDS", 0.0)
+    others = [Worker(tmp_path, FLAT), Worker(tmp_path, FLAT)]
+    wait_for(lambda: all(each.is_cold for each in others), 10, "the others, which compile as well")
+    assert [each.ends() for each in (*others, hangs)] == [True, True, True]
+
+
+def test_kernels_that_were_deleted_are_compiled_once_again(tmp_path):
+    def compiled() -> bool:
+        with compiled_once(tmp_path, FLAT) as is_cold:
+            for kernel in ("wp_one", "wp_two"):
+                (tmp_path / kernel).mkdir(exist_ok=True)
+            return is_cold
+
+    assert [compiled(), compiled()] == [True, False]
+    (tmp_path / "wp_one").rmdir()
+    assert [compiled(), compiled()] == [True, False]
 
 
 def test_without_a_cache_or_a_place_for_a_lock_nobody_waits(tmp_path):
