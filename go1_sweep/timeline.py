@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,14 +53,17 @@ def added(*parts: dict[str, float]) -> dict[str, float]:
 
 
 def append(file: Path, stint: Stint) -> None:
-    """Add a line.
+    """Add a line; after one that was not written to its end, on a line of its own.
 
     Raises:
         OSError: it cannot be written.
     """
-    line = json.dumps(dataclasses.asdict(stint), allow_nan=False)
-    with open(file, "a", encoding="utf-8") as lines:
-        lines.write(line + "\n")
+    line = json.dumps(dataclasses.asdict(stint), allow_nan=False).encode() + b"\n"
+    with open(file, "a+b") as lines:
+        if lines.tell():
+            lines.seek(-1, os.SEEK_END)
+            line = line if lines.read() == b"\n" else b"\n" + line
+        lines.write(line)
 
 
 def read(file: Path) -> list[Stint]:

@@ -60,6 +60,16 @@ def test_a_damaged_line_of_a_timeline_costs_no_more_than_that(tmp_path, line):
     assert timeline.read(file) == [whole, whole]
 
 
+def test_a_line_that_was_torn_when_the_disk_was_full_costs_no_more_than_itself(tmp_path):
+    file = tmp_path / "timeline.jsonl"
+    stint = Stint("0000", "first", "a", 1.0, 2.0, dict.fromkeys(timeline.USES, 0.0))
+    timeline.append(file, stint)
+    with open(file, "a") as lines:
+        lines.write('{"trial": "00')
+    timeline.append(file, stint)
+    assert timeline.read(file) == [stint, stint]
+
+
 def test_no_trial_had_a_slot_yet(tmp_path: Path):
     assert timeline.read(tmp_path / "timeline.jsonl") == []
     assert timeline.in_all({})["held"] == 0
