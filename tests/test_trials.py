@@ -6,6 +6,7 @@ import contextlib
 import re
 import shutil
 import sqlite3
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -325,6 +326,20 @@ def test_a_retraining_that_goes_on_has_trained_before_what_it_had_published(make
         again.ended(record.trial, result("running" if ends == "interrupted" else ends, reached))
         assert record.state == ends
     assert [stint.seconds["training"] for stint in timeline.read(paths.retrained.timeline)] == [6.0, 6.0]
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+def test_a_clock_that_is_set_while_a_trial_runs_makes_it_hold_its_slot_no_longer_and_no_shorter(
+    make, monkeypatch, step
+):
+    trials, paths, _ = make()
+    record = trials.draw()
+    trials.started(record.trial)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + step)
+    trials.ended(record.trial, result("completed", at(12, 1.0)))
+    (stint,) = timeline.read(paths.timeline)
+    assert 0.0 < stint.held < 60.0
 
 
 def test_a_resumed_sweep_knows_all_that_was_told_and_goes_on_with_what_was_not(make):

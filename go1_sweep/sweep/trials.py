@@ -63,6 +63,8 @@ class Trainings(ABC):
         self.paths = paths
         self._listener = listener
         self._driver = f"{os.getpid()} {time.time():.0f}"
+        self._epoch = time.time() - time.monotonic()
+        """The clock may be set while the sweep runs."""
         self._began: dict[str, tuple[float, float]] = {}
         """When each running trial got its slot, and the train seconds that it had then."""
         self._waiting: list[TrialRecord] = []
@@ -95,7 +97,7 @@ class Trainings(ABC):
     def started(self, trial: str) -> None:
         """The trial has a slot."""
         record = self.records[trial]
-        self._began[trial] = time.time(), record.progress.train_seconds
+        self._began[trial] = self._now(), record.progress.train_seconds
         record.slot, record.seconds = "", {}
         self._listener.started(record)
 
@@ -205,8 +207,12 @@ class Trainings(ABC):
         if began and record.slot:
             training = {"training": max(0.0, record.progress.train_seconds - before)}
             seconds = timeline.added(record.seconds, training)
-            stint = timeline.Stint(record.trial, self._driver, record.slot, began, time.time(), seconds)
+            stint = timeline.Stint(record.trial, self._driver, record.slot, began, self._now(), seconds)
             patiently(lambda: timeline.append(self.paths.timeline, stint), self._pause)
+
+    def _now(self) -> float:
+        """Unix time [s]."""
+        return self._epoch + time.monotonic()
 
     def _is_over(self, progress: Progress) -> bool:
         return progress.used(self._spec.budget.unit) >= self._spec.budget.max
