@@ -224,7 +224,7 @@ def _finalists(paths: SweepPaths) -> None:
 
 def _log(paths: SweepPaths) -> None:
     log = TrialLog(paths.trial("0000"), "mean_reward", 2, Progress(1, 24, 0.5, 1.5), 0, pytest.fail)
-    log.add({"Train/mean_reward": 1.0, "Perf/collection_time": 0.1, "Perf/learning_time": 0.1}, 24, None)
+    log.add({"Train/mean_reward": 1.0, "Perf/collection_time": 0.1, "Perf/learning_time": 0.1}, 0.2, 24, None)
     log.close()
 
 

@@ -8,10 +8,11 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -19,10 +20,13 @@ import torch
 import yaml
 from conftest import alive, logs, wait_for
 
-from go1_sweep import checkpoint, protocol
+from go1_sweep import checkpoint, protocol, simulators
 from go1_sweep.paths import TrialPaths
+from go1_sweep.simulators.fake_env import FakeEnv
 from go1_sweep.sweep import trainable
+from go1_sweep.trial.link import Link
 from go1_sweep.trial.progress import TrialLog
+from go1_sweep.trial.train import train
 from go1_sweep.worker import leftovers, process
 from go1_sweep.worker.process import WorkerFailed, WorkerSpec
 
@@ -171,6 +175,34 @@ def test_train_seconds_count_training_alone(warm, tmp_path):
     before, last = (float(row["train_seconds"]) for row in logs(tmp_path / "a")[-2:])
     assert before < 0.35 <= last
     assert ended.progress.train_seconds == pytest.approx(last, abs=1e-5)
+
+
+def test_a_clock_that_is_set_in_the_middle_counts_as_no_training(tmp_path, monkeypatch):
+    now, step, ahead = time.time, FakeEnv.step, [0.0]
+
+    class Deaf:
+        """A link to nobody, who lets the trial go on."""
+
+        def send(self, message: protocol.Message) -> None:
+            sent.append(message)
+
+        def receive(self) -> protocol.Message:
+            return protocol.Continue("a")
+
+        def waiting(self) -> None:
+            return None
+
+    def set_clock(self: FakeEnv, actions: torch.Tensor) -> Any:
+        ahead[0] += 3600.0
+        return step(self, actions)
+
+    sent: list[protocol.Message] = []
+    monkeypatch.setattr(time, "time", lambda: now() + ahead[0])
+    monkeypatch.setattr(FakeEnv, "step", set_clock)
+    train(simulators.load("fake"), request(tmp_path, budget_max=2), "cpu", cast("Link", Deaf()))
+    (ended,) = (message for message in sent if isinstance(message, protocol.Ended))
+    assert (ended.state, ended.progress.iterations) == ("completed", 2)
+    assert 0.0 < ended.progress.train_seconds < 60.0
 
 
 def test_the_worker_is_at_most_one_iteration_ahead_and_drops_it_when_stopped(talk, tmp_path):
@@ -436,7 +468,7 @@ def test_a_damaged_cell_of_a_log_costs_no_more_than_that(tmp_path):
     paths.logs.write_text("iteration,mean_reward,value_loss\n1,1.x,0.1\n2,3.0,nan\n3,4.0,0.2\n")
     paths.progress.write_text('[1]\n{"iterations": 2}\n{"iterations": 3}\n')
     log = TrialLog(paths, "mean_reward", 2, protocol.Progress(2, 24, 0.5, 1.5), 0, pytest.fail)
-    log.add({"Train/mean_reward": 1.0, "Perf/collection_time": 0.1, "Perf/learning_time": 0.1}, 24, None)
+    log.add({"Train/mean_reward": 1.0, "Perf/collection_time": 0.1, "Perf/learning_time": 0.1}, 0.2, 24, None)
     log.close()
     assert [(row["iteration"], row["mean_reward"], row["value_loss"]) for row in logs(tmp_path)] == [
         ("1", "", "0.1"),

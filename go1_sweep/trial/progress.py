@@ -113,11 +113,12 @@ class TrialLog:
         self.row: dict[str, Any] = {}
         """Of the last iteration."""
 
-    def add(self, scalars: dict[str, float], env_steps: int, kl: float | None) -> list[str]:
+    def add(self, scalars: dict[str, float], seconds: float, env_steps: int, kl: float | None) -> list[str]:
         """Log one completed iteration.
 
         Args:
             scalars: what rsl_rl logged, by tag.
+            seconds: that collecting and learning took; rsl_rl's own are of a clock that may be set meanwhile.
             env_steps: steps that the iteration collected.
             kl: divergence of the new policy from the one that collected.
 
@@ -125,7 +126,6 @@ class TrialLog:
             The columns that are not finite (NaN or infinite); their cells stay empty.
         """
         row: dict[str, Any] = {column(tag): value for tag, value in scalars.items() if tag not in LEFT_OUT}
-        seconds = row["collection_seconds"] + row["learning_seconds"]
         row |= {} if kl is None else {"kl": kl}
         broken = [name for name, value in row.items() if not math.isfinite(value)]
         row = {name: value for name, value in row.items() if math.isfinite(value)}

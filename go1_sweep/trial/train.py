@@ -189,16 +189,20 @@ class _Training:
         runner, writer = self._runner, self._writer
 
         def log_and_report(log: Callable[[], None]) -> None:
+            nonlocal began
+            seconds = time.monotonic() - began
             stop = self._told_to_stop()
             if stop and not stop.save:
                 raise _stopped()
             self._take_turn()
             log()
-            self._after_iteration(runner, writer.take(), is_last=stop is not None)
+            self._after_iteration(runner, writer.take(), seconds, is_last=stop is not None)
+            began = time.monotonic()
 
         in_iterations = self._request.budget_unit == "iterations"
         iterations = int(self._request.budget_max) - self.progress.iterations if in_iterations else ENDLESS
         with self._watching():
+            began = time.monotonic()
             runner.learn(iterations, writer, log_and_report)
         raise _Over("failed", "runner.learn returned before the budget was used")
 
@@ -215,12 +219,12 @@ class _Training:
         except ConfigError as error:
             raise _Over("refused", str(error)) from None
 
-    def _after_iteration(self, runner: Runner, scalars: dict[str, float], *, is_last: bool) -> None:
+    def _after_iteration(self, runner: Runner, scalars: dict[str, float], seconds: float, *, is_last: bool) -> None:
         assert self._log is not None and self._divergence is not None
         self._compiling.close()
         request = self._request
         env_steps = runner.rsl_rl.cfg["num_steps_per_env"] * runner.rsl_rl.env.num_envs
-        broken = self._log.add(scalars, env_steps, runner.kl())
+        broken = self._log.add(scalars, seconds, env_steps, runner.kl())
         iteration = self.progress.iterations
         if problem := self._divergence.check(self._log.row, broken):
             raise _Over("failed", f"diverged in iteration {iteration}: {problem}", diverged=True)
@@ -237,8 +241,8 @@ class _Training:
                 self._publish(runner.rsl_rl)
             if must_be_there:  # before anybody hears that the trial has come so far, and ends it
                 self._publisher.finish()
-        memory, seconds = gpu_memory(self._device), {use: round(each, 3) for use, each in self._seconds.items()}
-        self._link.send(protocol.Report(request.trial, self.progress, self._log.row, memory, seconds))
+        memory, besides = gpu_memory(self._device), {use: round(each, 3) for use, each in self._seconds.items()}
+        self._link.send(protocol.Report(request.trial, self.progress, self._log.row, memory, besides))
         self._has_answer = False
         if used >= request.budget_max:
             raise self._completed()
