@@ -303,6 +303,17 @@ def test_a_worker_that_cannot_be_killed_is_told_and_not_waited_for_any_longer(ta
     ]
 
 
+def test_what_a_worker_started_in_a_session_of_its_own_ends_with_it(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nsetsid sleep 100000 &\necho $! > {tmp_path}/pid\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    talk = Talk("fake", tmp_path / "worker.log", python)
+    escaped = psutil.Process(int((tmp_path / "pid").read_text()))
+    assert escaped.pid not in leftovers.in_group(talk.worker._process.pid)
+    assert talk.worker.close() == []
+    assert alive([escaped]) == []
+
+
 def test_a_missing_interpreter_is_said_in_one_line(tmp_path):
     with pytest.raises(WorkerFailed, match="/no/such/python cannot be started"):
         WorkerSpec("fake", "/no/such/python", "cpu", 1, 60).start(tmp_path / "log")

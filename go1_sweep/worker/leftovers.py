@@ -19,6 +19,16 @@ def in_group(group: int) -> set[int]:
     return {pid for pid in (int(folder.name) for folder in Path("/proc").glob("[0-9]*")) if _group_of(pid) == group}
 
 
+def with_variable(name: str, value: str) -> set[int]:
+    """The processes that were started with this in their environment, wherever they went since."""
+    found, wanted = set(), f"{name}={value}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                found.add(int(folder.name))
+    return found
+
+
 def on_gpus() -> dict[int, int]:
     """The processes that hold memory of a GPU [bytes], as far as NVML knows them by the numbers that they have here."""
     found: dict[int, int] = {}

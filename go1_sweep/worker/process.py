@@ -199,7 +199,11 @@ class WorkerProcess:
         processes = {self._process.pid} | leftovers.in_group(self._process.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        left = leftovers.left_of(processes)
+        escaped = leftovers.with_variable("TMPDIR", self._scratch.name) - processes
+        for pid in escaped:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        left = leftovers.left_of(processes | escaped)
         self._process.poll()  # no wait: what hangs in a GPU's driver does not end at all
         self._scratch.cleanup()
         return left
