@@ -17,7 +17,7 @@ import dataclasses
 import json
 import math
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from go1_sweep.protocol_jobs import (  # noqa: F401  (a part of the protocol, in a file of its own)
@@ -232,6 +232,7 @@ class Ended:
         why: one line for people.
         progress: without a score where the training diverged: it has none that could be compared.
         diverged: whether it failed by the parameters it was given, as far as one can tell.
+        seconds: as in ``Report``.
     """
 
     trial: str
@@ -239,6 +240,7 @@ class Ended:
     why: str
     progress: Progress
     diverged: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 _Question = Check | Checked | Inspect | Inspected

@@ -127,6 +127,12 @@ def test_a_trial_on_a_node_that_does_not_see_the_storage_waits_for_it_and_makes_
     assert steps(lost)[-1]["state"] == "completed"
 
 
+def test_a_trial_that_ends_before_its_first_iteration_says_what_its_time_went_for(actor):
+    (result,) = steps(actor(parameters={"num_envs": 10_000}))
+    assert (result["state"], result["seconds"].keys() >= {"importing", "building"}) == ("infeasible", True)
+    assert result["seconds"]["building"] > 0.0
+
+
 def test_without_retries_the_first_crash_is_the_last(actor, paths):
     results = steps(actor(retries=0, parameters={"env.fault": "exit", "env.fault_iteration": 2}))
     assert (results[-1]["state"], results[-1]["notes"]) == ("failed", [])

@@ -118,9 +118,8 @@ class TrialActor(tune.Trainable):
             return self._failed(f"{type(error).__name__}: {error}")
         if isinstance(message, protocol.Waiting):
             return self._waiting()
-        self._progress, self._waits = message.progress, False
+        self._progress, self._waits, self._seconds_of_worker = message.progress, False, message.seconds
         if isinstance(message, protocol.Report):
-            self._seconds_of_worker = message.seconds
             return self._result("running", "")
         self._worker_is_on = None
         if message.state == "completed":

@@ -62,7 +62,7 @@ def train(simulator: Simulator, request: protocol.Train, device: str, link: Link
         except OSError as error:
             over = _Over("failed", one_line(error))
         progress = dataclasses.replace(training.progress, score=None) if over.diverged else training.progress
-        link.send(protocol.Ended(request.trial, over.state, over.why, progress, over.diverged))
+        link.send(protocol.Ended(request.trial, over.state, over.why, progress, over.diverged, training.seconds))
     finally:
         training.close()
 
@@ -92,6 +92,11 @@ class _Training:
     @property
     def progress(self) -> protocol.Progress:
         return self._log.progress if self._log else self._begin
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Besides training, by use."""
+        return {use: round(each, 3) for use, each in self._seconds.items()}
 
     def run(self) -> _Over:
         """Train until the trial is over; every way out is an ``_Over``."""
@@ -241,8 +246,8 @@ class _Training:
                 self._publish(runner.rsl_rl)
             if must_be_there:  # before anybody hears that the trial has come so far, and ends it
                 self._publisher.finish()
-        memory, besides = gpu_memory(self._device), {use: round(each, 3) for use, each in self._seconds.items()}
-        self._link.send(protocol.Report(request.trial, self.progress, self._log.row, memory, besides))
+        memory = gpu_memory(self._device)
+        self._link.send(protocol.Report(request.trial, self.progress, self._log.row, memory, self.seconds))
         self._has_answer = False
         if used >= request.budget_max:
             raise self._completed()
