@@ -33,6 +33,10 @@ LEFT_OUT = ("Train/mean_reward/time", "Train/mean_episode_length/time", "Perf/to
 """Tags that say again what another column says."""
 
 
+OURS = ("kl", "steps_per_second")
+"""Columns that we add, and that a score may be made of."""
+
+
 def column(tag: str) -> str:
     """The column that a tag becomes; a column stays what it is."""
     return OF_TASKS.get(tag) or NEUTRAL_NAMES.get(tag, tag)

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from go1_sweep import parameters, paths
+from go1_sweep import columns, parameters, paths
 from go1_sweep.errors import did_you_mean
 from go1_sweep.parameters import Value
 from go1_sweep.simulators import SIMULATORS
@@ -44,6 +44,7 @@ def check(spec: Spec) -> None:
         raise BrokenRule(("simulator",), f"unknown simulator '{spec.simulator}'{did_you_mean(spec.simulator, known)}")
     _check_storage(spec)
     _check_budget(spec)
+    _check_metric(spec)
     _check_final(spec)
     _check_wandb(spec)
     for name, value in spec.search.fixed.items():
@@ -51,6 +52,15 @@ def check(spec: Spec) -> None:
     for name, value in (spec.baseline or {}).items():
         _checked(("baseline", name), name, value)
     _check_search(spec)
+
+
+def _check_metric(spec: Spec) -> None:
+    """A tag has a slash; what it is without one, only training tells."""
+    metric = spec.early_stopping.metric
+    known = [*dict.fromkeys([*columns.NEUTRAL_NAMES.values(), *columns.OF_TASKS.values(), *columns.OURS])]
+    if "/" not in metric and metric not in known:
+        problem = f"neither a column of logs.csv nor a tag such as Episode_Reward/upright{did_you_mean(metric, known)}"
+        raise BrokenRule(("early_stopping", "metric"), f"'{metric}' is {problem}")
 
 
 def _check_final(spec: Spec) -> None:

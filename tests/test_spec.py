@@ -354,6 +354,11 @@ IN_THE_FILE = [
     ("simulator: mjlabb", "sweep.yaml:1: simulator: unknown simulator 'mjlabb'; did you mean 'mjlab'?"),
     ("simulator: search", "sweep.yaml:1: simulator: unknown simulator 'search'; known: auto, mjlab, isaaclab, fake"),
     (
+        "early_stopping: {metric: mean_rewrd}",
+        "sweep.yaml:1: early_stopping.metric: 'mean_rewrd' is neither a column of logs.csv nor a tag such as "
+        "Episode_Reward/upright; did you mean 'mean_reward'?",
+    ),
+    (
         "storage: ftp://b/x",
         "sweep.yaml:1: storage: expected a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, not 'ftp://b/x'",
     ),
