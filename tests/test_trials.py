@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -214,6 +215,23 @@ def test_after_an_interrupt_no_trial_is_drawn_and_each_ends_as_interrupted_and_n
     trials.abandon("the sweep was interrupted")
     assert {row["state"] for row in by_trial(paths).values()} == {"interrupted"}
     assert {frozen.state.name for frozen in told(paths).values()} == {"RUNNING"}
+
+
+def test_an_interrupted_trial_stands_where_it_was_saved_last(make):
+    trials, paths, _ = make()
+    _, running = trials.draw(), trials.draw()
+    trials.interrupt()
+    assert not trials.report(running.trial, at(1, 1.0))
+    own = paths.trial(running.trial)
+    own.folder.mkdir(parents=True, exist_ok=True)
+
+    def write(path: Path) -> None:
+        path.write_text("weights")
+
+    checkpoint.publish(own, at(2, 3.0), write, keep=2, mode="max")
+    trials.abandon("the sweep was interrupted")
+    row = by_trial(paths)[running.trial]
+    assert (row["iterations"], row["score"]) == ("2", "3.0")
 
 
 def test_no_more_trials_are_drawn_than_asked_for(make):

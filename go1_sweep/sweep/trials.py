@@ -183,6 +183,7 @@ class Trainings(ABC):
         """The sweep ends now: what is not over was interrupted."""
         for record in self.unfinished:
             record.state, record.why = "interrupted", why
+            record.progress = max(record.progress, self._saved(record), key=lambda progress: progress.iterations)
             self._end_stint(record)
             self._tell(record)
         self._table_was_written = -math.inf
@@ -198,8 +199,11 @@ class Trainings(ABC):
     def _find_progress(self) -> None:
         """Where the trials that wait go on: what they have trained before is no other slot's."""
         for record in self._waiting:
-            newest = checkpoint.read_manifest(self.paths.trial(record.trial))[-1:]
-            record.progress = newest[0].progress if newest else Progress()
+            record.progress = self._saved(record)
+
+    def _saved(self, record: TrialRecord) -> Progress:
+        newest = checkpoint.read_manifest(self.paths.trial(record.trial))[-1:]
+        return newest[0].progress if newest else Progress()
 
     def _end_stint(self, record: TrialRecord) -> None:
         """The trial's time in its slot is over; one that never had a word from there is not counted."""
