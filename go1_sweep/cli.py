@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("go1_sweep: interrupted", file=sys.stderr)
         return Interrupted.exit_code
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it at its end
+        return UserError.exit_code
     except OSError as error:  # no room for a temporary file, say
         print(f"error: {one_line(error)}", file=sys.stderr)
         return UserError.exit_code

@@ -59,6 +59,16 @@ def test_a_folder_that_is_no_sweep_is_refused(tmp_path, capsys):
     assert "spec.yaml" in refused([str(tmp_path)], capsys)
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    a_sweep(tmp_path, "completed")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-u", "-m", "go1_sweep", "status", str(tmp_path), "--json"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 @pytest.mark.parametrize(
     ("phase", "states", "has_result", "is_held"),
     [
