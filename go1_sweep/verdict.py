@@ -61,7 +61,7 @@ def of_policies(winner: Evaluation, baseline: Evaluation) -> Verdict:
     picks = resampled([exam.command_of(env) for _, env in ours])
     low, high = map(float, np.quantile(gains[picks].mean(axis=1), ENDS))
     is_gain = low > SMALLEST
-    figures = f"{gain:+.3f} ({LEVEL:.0%} interval {low:+.3f} to {high:+.3f})"
+    figures = f"{gain:+z.3f} ({LEVEL:.0%} interval {low:+z.3f} to {high:+z.3f})"
     if is_gain:
         sentence = f"This policy beats the baseline's in the exam: {figures}. It says nothing of their parameters."
     else:
@@ -99,7 +99,7 @@ def of_parameters(ours: Sequence[float], theirs: Sequence[float]) -> Verdict:
         )
         low, high = map(float, found.confidence_interval)
     is_gain = low > SMALLEST
-    how = f"{gain:+.3f} ({LEVEL:.0%} interval {low:+.3f} to {high:+.3f}; {len(ours)} and {len(theirs)} trainings)"
+    how = f"{gain:+z.3f} ({LEVEL:.0%} interval {low:+z.3f} to {high:+z.3f}; {len(ours)} and {len(theirs)} trainings)"
     sentence = (
         f"These parameters are better than the baseline's in the exam: {how}; a training with them does better with a "
         f"probability of {probability:.0%}."

@@ -147,7 +147,7 @@ def value(value: Any) -> str:
 
 def number(value: float | None) -> str:
     """A score."""
-    return "none yet" if value is None else f"{value:.4g}"
+    return "none" if value is None else f"{value:.4g}"
 
 
 def clock(seconds: float) -> str:

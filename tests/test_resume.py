@@ -172,7 +172,7 @@ def test_stop_lets_each_trial_publish_where_it_stands_and_run_goes_on_from_there
         assert course.logged[trial][-1] == course.stood[trial] >= int(row["iterations"])
     assert course.again[1] == f"{folder} does not run (interrupted)\n"
 
-    assert "Going on: 0 trials are over, 2 were interrupted" in course.out
+    assert "Going on: trials that are over: 0, interrupted: 2" in course.out
     assert {row["state"] for row in course.sweep.trials().values()} == {"completed"}
     for trial, iterations in course.stood.items():
         assert course.sweep.iterations(trial) == list(range(1, 121))

@@ -251,7 +251,7 @@ def test_a_sweep_whose_driver_and_machine_died_goes_on_elsewhere_from_its_checkp
     running.process.wait()
     code, out, err = on_machine(tmp_path / "b", "resume", where).finish()
     assert (code, err) == (0, "")
-    assert re.search(r"Going on: \d trials are over, [12] were interrupted", out)
+    assert re.search(r"Going on: trials that are over: \d, interrupted: [12]", out)
     seen = in_store(where, tmp_path / "seen")
     for trial, row in by_trial(seen).items():
         assert row["state"] in ("completed", "early_stopped")

@@ -144,7 +144,7 @@ def _learning_curves(spec: Spec, paths: SweepPaths, records: Sequence[TrialRecor
     figure.update_yaxes(title_text=html.escape(spec.early_stopping.metric), range=ends)
     figure.update_layout(showlegend=True)
     stopped = sum(record.state == "early_stopped" for record, _ in curves)
-    words = f"The score of {len(curves)} trials over {unit}; {stopped} were stopped early."
+    words = f"The score of {len(curves)} trials over {unit}; {stopped} of them stopped early."
     winner = best(records, spec.early_stopping.mode)
     if winner and winner.progress.score is not None:
         words += f" Of those that completed, {title(winner.trial)} came out best, with {number(winner.progress.score)}."

@@ -197,7 +197,7 @@ def _run_trials(spec: Spec, paths: SweepPaths, slots: Slots, terminal: Terminal,
     trials = Trials(spec, paths, terminal)
     if trials.records:
         over = sum(record.state != "interrupted" for record in trials.records.values())
-        terminal.note(f"Going on: {over} trials are over, {len(trials.records) - over} were interrupted")
+        terminal.note(f"Going on: trials that are over: {over}, interrupted: {len(trials.records) - over}")
     with terminal.live(spec, trials.records, slots.count):
         _run_trainings(spec, trials, slots, terminal, scratch)
     return trials
