@@ -82,7 +82,7 @@ def shares(paths: SweepPaths) -> dict[str, Any]:
     found = {}
     for name, each in (("all", stints), ("steady", stints[1:])):
         sums = timeline.in_all(timeline.by_slot(each))
-        found[name] = {**sums, "share": round(sums["training"] / sums["held"], 4), "trials": len(each)}
+        found[name] = {**sums, "share": sums["training"] / sums["held"], "trials": len(each)}
     return found
 
 

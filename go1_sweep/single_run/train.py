@@ -64,7 +64,7 @@ def train(wanted: Wanted, console: Console) -> None:
             start = working(spec, Path(scratch, "worker.log"), gl=gl_of(wanted.gui))
             worker, hello = workers.enter_context(start)
             if why := why_on_cpu(hello, spec.python, wanted.device):
-                say(f"warning: {why}: training on the CPU, where more than some 32 envs take minutes an iteration")
+                say(f"warning: {why}: training on the CPU, where an iteration of 32 envs takes ten seconds or more")
             if wanted.gui:
                 say("warning: showing the training slows it down: watch a checkpoint with play --gui instead")
             questions = Questions(worker, spec.stall_timeout)
