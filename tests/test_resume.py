@@ -89,6 +89,10 @@ def test_a_sweep_that_is_killed_twice_and_resumed_ends_as_the_undisturbed_one(tm
     assert json.loads((other.folder / "result.json").read_text())["phase"] == "finished"
 
 
+A_DAY = 86400.0
+"""That the sweep is said to have taken until it was stopped."""
+
+
 @dataclass
 class Course:
     """A sweep that was killed, resumed, stopped and run to its end.
@@ -153,6 +157,9 @@ def course(tmp_path_factory) -> Course:
         stood[trial] = published.progress.iterations
     logged = {trial: sweep.iterations(trial) for trial in rows}
     at_w_and_b = {run.summary["why"] for run in of_trials(sweep).values()}
+    result = json.loads((sweep.folder / "result.json").read_text())
+    result["seconds"]["wall"] = A_DAY
+    (sweep.folder / "result.json").write_text(json.dumps(result))
 
     code, out, err = sweep.run()
     assert code == 0, err
@@ -173,6 +180,8 @@ def test_stop_lets_each_trial_publish_where_it_stands_and_run_goes_on_from_there
     assert course.again[1] == f"{folder} does not run (interrupted)\n"
 
     assert "Going on: trials that are over: 0, interrupted: 2" in course.out
+    wall = json.loads((folder / "result.json").read_text())["seconds"]["wall"]
+    assert A_DAY < wall < A_DAY + 600, "what it took before and since, together"
     assert {row["state"] for row in course.sweep.trials().values()} == {"completed"}
     for trial, iterations in course.stood.items():
         assert course.sweep.iterations(trial) == list(range(1, 121))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import os
 import platform
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import go1_sweep
-from go1_sweep import timeline, trials_table
+from go1_sweep import strict_json, timeline, trials_table
 from go1_sweep.errors import BadInput
 from go1_sweep.evaluation import Evaluation
 from go1_sweep.paths import SweepPaths, drop_leftovers, shown, write_atomically, write_json
@@ -47,12 +48,21 @@ def make_folder(spec: Spec) -> None:
         raise BadInput(f"storage: {object_store.refusal(error)}") from None
 
 
-def reopen(paths: SweepPaths, spec: Spec) -> None:
-    """Let a sweep go on in its folder: its result is out of date, and the spec may have changed."""
+def reopen(paths: SweepPaths, spec: Spec) -> dict[str, float]:
+    """Let a sweep go on in its folder: its result is out of date, and the spec may have changed.
+
+    Returns:
+        The seconds of that result which go on, by use; none where the sweep died without one.
+    """
     drop_leftovers(paths.folder)
+    seconds = {}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        told = strict_json.loads(paths.result.read_bytes())["seconds"]
+        seconds = {use: float(told[use]) for use in ("wall", "final", "evaluation")}
     paths.result.unlink(missing_ok=True)  # first: it would be that of the new spec
     paths.winner_events.unlink(missing_ok=True)
     write_atomically(paths.spec, spec.to_yaml())
+    return seconds
 
 
 def packages(preflight: Preflight) -> dict[str, str]:
@@ -122,7 +132,6 @@ def write_result(
             **{use: round(each, 3) for use, each in seconds.items()},
             "train": _train_seconds(records),
             "retrain": _train_seconds(trials_table.read(paths.retrained)),
-            "evaluation": round(outcome.player_seconds, 3) if outcome else 0.0,
         },
         "slots": {"trials": _slots(paths), "retrained": _slots(paths.retrained)},
     }

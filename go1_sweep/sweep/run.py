@@ -15,7 +15,7 @@ from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from sqlalchemy.exc import SQLAlchemyError
 
-from go1_sweep import interrupts, lock, protocol, turn
+from go1_sweep import interrupts, lock, protocol, timeline, turn
 from go1_sweep.columns import column
 from go1_sweep.errors import Interrupted, NoTrialSucceeded, UserError, one_line
 from go1_sweep.finalists import Retrained, candidates_of, retrained
@@ -82,11 +82,10 @@ def run(spec: Spec, terminal: Terminal, *, dry_run: bool = False, address: str |
             try:
                 with lock.held(paths.lock, slots.count, resume.done_before(spec), address):
                     storage.enter_context(sweep_copy.kept(paths.folder, terminal.note))
-                    if before:
-                        results.reopen(paths, spec)
+                    earlier = results.reopen(paths, spec) if before else {}
                     results.write_environment(paths, preflight, gpus)
                     with refreshed(paths.folder), follower.followed(spec, paths, terminal.note):
-                        ended = _run(spec, paths, slots, preflight.versions, terminal, scratch, go_on)
+                        ended = _run(spec, paths, slots, preflight.versions, terminal, scratch, go_on, earlier)
                     if address and (others := gpus_of_others(slots, gpus)):
                         results.write_environment(paths, preflight, gpus | others)
             except BlockingIOError:
@@ -144,9 +143,19 @@ def _report(paths: SweepPaths, terminal: Terminal) -> None:
 
 
 def _run(
-    spec: Spec, paths: SweepPaths, slots: Slots, versions: dict[str, str], terminal: Terminal, scratch: str, go_on: str
+    spec: Spec,
+    paths: SweepPaths,
+    slots: Slots,
+    versions: dict[str, str],
+    terminal: Terminal,
+    scratch: str,
+    go_on: str,
+    earlier: dict[str, float],
 ) -> UserError | None:
-    """Trials, final stage and ``result.json``; how the sweep ended, unless well, and that ``go_on`` lets it go on."""
+    """Trials, final stage and ``result.json``; how the sweep ended, unless well, and that ``go_on`` lets it go on.
+
+    ``earlier``: seconds that it took before it was resumed.
+    """
     began = time.monotonic()
     outcome, ended, phase = None, None, "finished"
     trials = _run_trials(spec, paths, slots, terminal, scratch)
@@ -172,7 +181,8 @@ def _run(
         except UserError as error:
             ended, phase = UserError(f"{error}; when that is mended: {go_on}"), "failed"
     now = time.monotonic()
-    seconds = {"wall": now - began, "final": now - trained}
+    seconds = {"wall": now - began, "final": now - trained, "evaluation": outcome.player_seconds if outcome else 0.0}
+    seconds = timeline.added(earlier, seconds)
     result = results.write_result(paths, spec, records, outcome, phase, str(ended or ""), seconds, trials.insight())
     filmed = trials.records[outcome.winner.trial] if outcome and not outcome.no_video else None
     _show_in_tensorboard(spec, paths, records, filmed, terminal)
