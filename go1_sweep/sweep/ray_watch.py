@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from go1_sweep.errors import UserError
+from go1_sweep.worker import leftovers
 
 OWN_RAY = "GO1_SWEEP_RAY_TOKEN"
 """A variable of the actors': the token's file of a Ray of ours; not set on somebody's cluster."""
@@ -128,8 +129,6 @@ def kill_all(token: Path) -> None:
 
 def _processes(token: Path) -> Iterator[tuple[int, str]]:
     """Number and name of the processes that hold the token's path but for this one: those of our Ray alone do."""
-    mark = f"RAY_AUTH_TOKEN_PATH={token}\0".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has just ended, is a zombie, or another user's
-            if int(folder.name) != os.getpid() and mark in (folder / "environ").read_bytes():
-                yield int(folder.name), (folder / "comm").read_text().strip()
+    for pid in leftovers.with_variable("RAY_AUTH_TOKEN_PATH", str(token)) - {os.getpid()}:
+        with contextlib.suppress(OSError):  # it has just ended
+            yield pid, Path(f"/proc/{pid}/comm").read_text().strip()

@@ -23,7 +23,7 @@ def with_variable(name: str, value: str) -> set[int]:
     """The processes that were started with this in their environment, wherever they went since."""
     found, wanted = set(), f"{name}={value}".encode()
     for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended, or is another user's
+        with contextlib.suppress(OSError):  # it has ended, is a zombie, or another user's
             if wanted in (folder / "environ").read_bytes().split(b"\0"):
                 found.add(int(folder.name))
     return found
