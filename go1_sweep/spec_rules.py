@@ -55,9 +55,9 @@ def check(spec: Spec) -> None:
 
 
 def _check_metric(spec: Spec) -> None:
-    """A tag has a slash; what it is without one, only training tells."""
+    """Which tags a task logs, only training tells; but each has a slash."""
     metric = spec.early_stopping.metric
-    known = [*dict.fromkeys([*columns.NEUTRAL_NAMES.values(), *columns.OF_TASKS.values(), *columns.OURS])]
+    known = dict.fromkeys([*columns.NEUTRAL_NAMES.values(), *columns.OF_TASKS.values(), *columns.OURS])
     if "/" not in metric and metric not in known:
         problem = f"neither a column of logs.csv nor a tag such as Episode_Reward/upright{did_you_mean(metric, known)}"
         raise BrokenRule(("early_stopping", "metric"), f"'{metric}' is {problem}")

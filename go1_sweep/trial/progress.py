@@ -17,7 +17,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from go1_sweep import strict_json
-from go1_sweep.columns import LEFT_OUT, NEUTRAL_NAMES, column
+from go1_sweep.columns import LEFT_OUT, NEUTRAL_NAMES, OURS, column
 from go1_sweep.errors import one_line
 from go1_sweep.paths import TrialPaths, write_atomically
 from go1_sweep.patience import patiently
@@ -28,8 +28,7 @@ COLUMNS = (
     "env_steps",
     "train_seconds",
     *dict.fromkeys(NEUTRAL_NAMES.values()),
-    "kl",
-    "steps_per_second",
+    *OURS,
 )
 """The first columns of ``logs.csv``; what the task adds comes after."""
 
