@@ -132,7 +132,7 @@ def test_two_sweeps_share_a_cluster_and_a_store_and_go_on_where_a_host_died(tmp_
 @needs_hosts
 def test_two_hosts_train_in_mjlab_with_the_kernels_of_a_folder_that_they_share(tmp_path):
     pytest.importorskip("mjlab")
-    from go1_sweep.simulators.warp_cache import warp_cache
+    from go1_sweep.simulators.warp_kernels import warp_cache
 
     kernels = warp_cache()  # this machine's, where other tests' are
     sweep = write_sweep(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,29 +65,62 @@ def test_an_unknown_task_is_refused_with_what_there_is(simulator):
     assert all(task_id in str(error.value) for task_id in simulator.tasks())
 
 
+def after_a_step_on_rough_ground(simulator: Simulator) -> torch.Tensor:
+    config = simulator.load_config(simulator.resolve("rough"))
+    simulator.apply(config, {"num_envs": ENVS})
+    env = simulator.make_env(config, seed=1, device="cpu")
+    observations, *_ = env.step(torch.ones(ENVS, env.num_actions))
+    simulator.close(env)
+    return observations["actor"]
+
+
 def test_on_rough_ground_the_trees_grow_once_and_the_robots_see_what_mjlab_shows_them(monkeypatch):
     pytest.importorskip("mjlab")
     import mujoco_warp
 
     from go1_sweep.simulators import mjlab
 
-    def seen() -> torch.Tensor:
-        simulator = simulators.load("mjlab")
-        config = simulator.load_config(simulator.resolve("rough"))
-        simulator.apply(config, {"num_envs": ENVS})
-        env = simulator.make_env(config, seed=1, device="cpu")
-        observations, *_ = env.step(torch.ones(ENVS, env.num_actions))
-        simulator.close(env)
-        return observations["actor"]
-
     make, made = mujoco_warp.create_render_context, []
     monkeypatch.setattr(mujoco_warp, "create_render_context", lambda **given: made.append(given) or make(**given))
-    once = seen()
+    once = after_a_step_on_rough_ground(simulators.load("mjlab"))
     assert len(made) == 1
     with monkeypatch.context() as as_mjlab_does:
         as_mjlab_does.setattr(mjlab, "_one_render_context", contextlib.nullcontext)
-        assert torch.equal(seen(), once)
+        assert torch.equal(after_a_step_on_rough_ground(simulators.load("mjlab")), once)
     assert len(made) == 3, "mjlab makes it once: _one_render_context is not needed any more"
+
+
+def test_an_env_with_graphs_has_its_kernels_before_they_are_recorded_and_sees_the_same(monkeypatch):
+    """Warp records graphs on a CPU as well, where mjlab takes none."""
+    pytest.importorskip("mjlab")
+    import warp
+    from mjlab.sim import Simulation
+    from mujoco_warp._src import collision_convex
+
+    from go1_sweep.simulators import mjlab, warp_kernels
+
+    def load_together(launch: Callable[[], object]) -> None:
+        warp_kernels.load_together(lambda: said.append(launch()))
+
+    def as_on_a_gpu(kernel: Any, device: Any) -> tuple[int, int]:
+        assert kernel.module.load(device, 1), "asked for the occupancy of a kernel that is not there"
+        return 1, 1
+
+    without, said = after_a_step_on_rough_ground(simulators.load("mjlab")), []
+    monkeypatch.setattr(warp_kernels, "MOST_COMPILERS", 1)  # Warp's compiler for CPUs is not made for more
+    monkeypatch.setattr(mjlab, "load_together", load_together)
+    monkeypatch.setattr(Simulation, "_should_use_cuda_graph", lambda _: True)
+    monkeypatch.setattr(warp, "get_suggested_block_size", as_on_a_gpu)
+    monkeypatch.setattr(
+        collision_convex,
+        "_ccd_grid_size",
+        lambda kernel, contacts, device: contacts * min(warp.get_suggested_block_size(kernel, device)),
+    )
+    simulator = simulators.load("mjlab")
+    assert torch.equal(after_a_step_on_rough_ground(simulator), without)
+    assert len(said) == 3, "of three times that an env records its graphs, some failed without their kernels"
+    assert torch.equal(after_a_step_on_rough_ground(simulator), without)
+    assert len(said) == 3, "the second env loads them again"
 
 
 def test_every_parameter_lands_where_its_path_says(simulator, config):
@@ -197,3 +232,48 @@ def test_set_entry_takes_an_int_for_a_float_a_list_for_a_tuple_and_reaches_into_
     set_entry(tree, "a.range", [3, 4], shown="a.range")
     set_entry(tree, "b.1", 5, shown="b.1")
     assert tree == {"a": {"rate": 2.0, "range": (3, 4)}, "b": [1, 5]}
+
+
+def test_kernels_load_side_by_side_before_their_launch_which_does_nothing(monkeypatch):
+    warp = pytest.importorskip("warp")
+    from go1_sweep.simulators import warp_kernels
+
+    def add(amount: float) -> Any:
+        @warp.kernel(module="unique", enable_backward=False)
+        def kernel(values: warp.array(dtype=float)):  # type: ignore[valid-type]
+            values[warp.tid()] += amount
+
+        return kernel
+
+    monkeypatch.setattr(warp_kernels, "MOST_COMPILERS", 1)  # Warp's compiler for CPUs is not made for more
+    values, kernels = warp.zeros(3, dtype=float, device="cpu"), [add(1.0), add(2.0)]
+
+    def launch() -> None:
+        for kernel in kernels:
+            blocks, _ = warp.get_suggested_block_size(kernel, "cpu")
+            warp.launch(kernel, dim=3 * blocks, inputs=[values], device="cpu")
+
+    warp_kernels.load_together(launch)
+    assert values.list() == [0.0, 0.0, 0.0]
+    assert all(kernel.module.execs for kernel in kernels)
+    launch()
+    assert values.list() == [3.0, 3.0, 3.0]
+
+
+def test_kernels_load_up_to_what_goes_wrong_without_them(monkeypatch):
+    warp = pytest.importorskip("warp")
+    from go1_sweep.simulators import warp_kernels
+
+    @warp.kernel(module="unique", enable_backward=False)
+    def kernel(values: warp.array(dtype=float)):  # type: ignore[valid-type]
+        values[warp.tid()] = 1.0
+
+    values = warp.zeros(3, dtype=float, device="cpu")
+
+    def launch() -> None:
+        warp.launch(kernel, dim=3, inputs=[values], device="cpu")
+        assert values.list() == [1.0, 1.0, 1.0]
+
+    warp_kernels.load_together(launch)
+    assert kernel.module.execs
+    launch()

@@ -58,7 +58,7 @@ class IsaacLab(Simulator):
         """Warp's, where Newton runs on it."""
         if self._launched.physics != "newton":
             return None
-        from go1_sweep.simulators.warp_cache import warp_cache
+        from go1_sweep.simulators.warp_kernels import warp_cache
 
         return warp_cache()
 

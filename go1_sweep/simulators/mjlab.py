@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from mjlab.envs import ManagerBasedRlEnv
 from mjlab.rl import MjlabOnPolicyRunner, RslRlVecEnvWrapper
+from mjlab.sim import Simulation
 from mjlab.tasks import registry
 from mjlab.viewer import NativeMujocoViewer, ViserPlayViewer
 from mjlab.viewer.base import BaseViewer, EnvProtocol, PolicyProtocol
@@ -33,7 +34,7 @@ from go1_sweep.simulators.managers import (
 )
 from go1_sweep.simulators.mjlab_interface import joint_actions, observation_terms
 from go1_sweep.simulators.policy_interface import NOT_MEASURED_TERMS, PolicyInterface
-from go1_sweep.simulators.warp_cache import warp_cache
+from go1_sweep.simulators.warp_kernels import instead, load_together, warp_cache
 
 
 class Mjlab(Simulator):
@@ -49,6 +50,9 @@ class Mjlab(Simulator):
 
     default_num_envs = 4096
     """mjlab registers its tasks with one env; its train script and its papers use this many."""
+
+    def __init__(self) -> None:
+        self._kernels_loaded = False
 
     def kernel_cache(self) -> Path:
         """Warp's."""
@@ -88,8 +92,9 @@ class Mjlab(Simulator):
         config.set_seed(seed)
         if frame_size:
             _draw_plainly(config.env, frame_size)
-        with _one_render_context():
+        with _one_render_context(), contextlib.nullcontext() if self._kernels_loaded else _kernels_loaded_together():
             env = ManagerBasedRlEnv(config.env, device=device, render_mode="rgb_array" if frame_size else None)
+        self._kernels_loaded = True
         return RslRlVecEnvWrapper(env, clip_actions=config.agent.clip_actions)
 
     def make_runner(self, env: VecEnv, config: TaskConfig, log_dir: Path | None) -> OnPolicyRunner:
@@ -222,11 +227,21 @@ def _one_render_context() -> Iterator[None]:
             made.append((arguments, make(**arguments)))
         return made[-1][1]
 
-    make, mujoco_warp.create_render_context = mujoco_warp.create_render_context, make_once
-    try:
+    with instead(mujoco_warp, "create_render_context", make_once) as make:
         yield
-    finally:
-        mujoco_warp.create_render_context = make
+
+
+@contextlib.contextmanager
+def _kernels_loaded_together() -> Iterator[None]:
+    """Let an env on a GPU have the kernels of its graphs before it records these. On a CPU it records none."""
+
+    def create_graph_of_loaded_kernels(self: Simulation) -> None:
+        if self.use_cuda_graph:
+            load_together(lambda: create_graph(self))
+        create_graph(self)
+
+    with instead(Simulation, "create_graph", create_graph_of_loaded_kernels) as create_graph:
+        yield
 
 
 @contextlib.contextmanager
