@@ -260,7 +260,7 @@ def test_kernels_load_side_by_side_before_their_launch_which_does_nothing(monkey
     assert values.list() == [3.0, 3.0, 3.0]
 
 
-def test_kernels_load_up_to_what_goes_wrong_without_them(monkeypatch):
+def test_kernels_load_up_to_what_goes_wrong_without_them():
     warp = pytest.importorskip("warp")
     from go1_sweep.simulators import warp_kernels
 

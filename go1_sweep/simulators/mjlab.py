@@ -174,15 +174,11 @@ class Mjlab(Simulator):
                 shown_at = time.monotonic()
             return result
 
-        step, shown_at = env.step, 0.0
+        shown_at = 0.0
         with _viewer(env, _nobody, in_window, opened) as viewer:
             viewer.setup()
-            env.step = step_and_show
-            try:
+            with contextlib.closing(viewer), instead(env, "step", step_and_show) as step:
                 yield
-            finally:
-                env.step = step
-                viewer.close()
 
     def save(self, runner: OnPolicyRunner, file: Path | BinaryIO, infos: dict[str, Any] | None = None) -> None:
         """Mjlab's checkpoint without the ONNX file that its Go1 runner exports at every save."""
