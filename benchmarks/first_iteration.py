@@ -45,6 +45,15 @@ def main() -> None:
     options = parser.parse_args()
     gpus = 0 if options.device == "cpu" else torch.cuda.device_count()
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    given = f"--task {options.task} --num_envs {options.num_envs} --device {options.device}"
+    result = {
+        "what": "seconds from the command to the end of the first PPO iteration: first cold, then warm",
+        "command": f"python benchmarks/first_iteration.py {given}{' --together' if options.together else ''}",
+        "seconds": seconds,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "gpus": [torch.cuda.get_device_name(gpu) for gpu in range(gpus)],
+        "versions": {name: version(name) for name in PACKAGES},
+    }
     with tempfile.TemporaryDirectory() as scratch:
         caches = options.caches or Path(scratch, "caches")
         for _ in range(1 + options.warm):
@@ -58,18 +67,8 @@ def main() -> None:
             for side, job in jobs.items():
                 seconds[side].append(round(job.result(), 1))
             print(seconds, flush=True)
-    given = f"--task {options.task} --num_envs {options.num_envs} --device {options.device}"
-    result = {
-        "what": "seconds from the command to the end of the first PPO iteration: first cold, then warm",
-        "command": f"python benchmarks/first_iteration.py {given}{' --together' if options.together else ''}",
-        "seconds": seconds,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "gpus": [torch.cuda.get_device_name(gpu) for gpu in range(gpus)],
-        "versions": {name: version(name) for name in PACKAGES},
-    }
-    print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
+            if options.out:
+                options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def command(side: str, options: argparse.Namespace, folder: Path) -> list[str]:

@@ -1,7 +1,8 @@
 """What share of a GPU's time a sweep trains: with workers kept from trial to trial, and with a fresh one for each.
 
-Two sweeps with the same seed side by side, each on a GPU of its own; where its seconds went is read from
-`timeline.jsonl`. Steady state: from the second trial on, when a worker has been started and kernels are compiled.
+Two sweeps with the same seed, side by side where each has a GPU of its own, else one after the other; where its
+seconds went is read from `timeline.jsonl`. Steady state: from the second trial on, when a worker has been started and
+kernels are compiled.
 
     python benchmarks/kept_workers.py --task flat --trials 12 --seconds 60 --out FILE
 """
@@ -15,12 +16,17 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from go1_sweep import timeline
 from go1_sweep.paths import SweepPaths
+
+SIDES = ("kept", "fresh")
 
 
 def main() -> None:
@@ -34,11 +40,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        sweeps = {name: begun(name, Path(folder), options) for name in ("kept", "fresh")}
-        for name, process in sweeps.items():
-            if code := process.wait():
-                raise SystemExit(f"{name} ended with {code}:\n{Path(folder, name).with_suffix('.txt').read_text()}")
-        found = {name: shares(SweepPaths(Path(folder, name))) for name in sweeps}
+        with ThreadPoolExecutor(1 if not options.cpu and torch.cuda.device_count() == 1 else len(SIDES)) as pool:
+            found = dict(zip(SIDES, pool.map(lambda name: ran(name, Path(folder), options), SIDES), strict=True))
         environment = json.loads(SweepPaths(Path(folder, "kept")).environment.read_text())
     result = {
         "what": "seconds of a slot by use, and the share of training; in all, and from the second trial on",
@@ -51,13 +54,14 @@ def main() -> None:
         "versions": {**environment["packages"], "ray": version("ray")},
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n")
-    for name, each in found.items():
-        held, share, steady = each["all"]["held"], each["all"]["share"], each["steady"]["share"]
-        print(f"{name}: {share:.1%} of {held:.0f} s, steady {steady:.1%}")
 
 
-def begun(name: str, folder: Path, options: argparse.Namespace) -> subprocess.Popen[bytes]:
-    """The sweep, on its way."""
+def ran(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Run the sweep; where its time went.
+
+    Raises:
+        SystemExit: it failed.
+    """
     changes = [
         f"search.trials={options.trials}",
         f"budget.max={options.seconds}",
@@ -69,10 +73,16 @@ def begun(name: str, folder: Path, options: argparse.Namespace) -> subprocess.Po
     ]
     sets = [argument for change in changes for argument in ("--set", change)]
     command = ["run", f"search_spaces/{options.task}.yaml", "--name", name, "--storage", str(folder), *sets]
-    gpu = {} if options.cpu else {"CUDA_VISIBLE_DEVICES": "0" if name == "kept" else "1"}
-    with open(folder / f"{name}.txt", "wb") as said:
+    gpu = {} if options.cpu else {"CUDA_VISIBLE_DEVICES": str(SIDES.index(name) % torch.cuda.device_count())}
+    said = folder / f"{name}.txt"
+    with open(said, "wb") as out:
         arguments = [sys.executable, "-m", "go1_sweep", *command]
-        return subprocess.Popen(arguments, stdout=said, stderr=said, env={**os.environ, **gpu})
+        code = subprocess.run(arguments, stdout=out, stderr=out, env={**os.environ, **gpu}, check=False).returncode
+    if code:
+        raise SystemExit(f"{name} ended with {code}:\n{said.read_text()}")
+    found = shares(SweepPaths(folder / name))
+    print(name, json.dumps(found), flush=True)
+    return found
 
 
 def shares(paths: SweepPaths) -> dict[str, Any]:

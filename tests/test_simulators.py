@@ -65,10 +65,10 @@ def test_an_unknown_task_is_refused_with_what_there_is(simulator):
     assert all(task_id in str(error.value) for task_id in simulator.tasks())
 
 
-def after_a_step_on_rough_ground(simulator: Simulator) -> torch.Tensor:
+def after_a_step_on_rough_ground(simulator: Simulator, seed: int = 1) -> torch.Tensor:
     config = simulator.load_config(simulator.resolve("rough"))
     simulator.apply(config, {"num_envs": ENVS})
-    env = simulator.make_env(config, seed=1, device="cpu")
+    env = simulator.make_env(config, seed, device="cpu")
     observations, *_ = env.step(torch.ones(ENVS, env.num_actions))
     simulator.close(env)
     return observations["actor"]
@@ -85,12 +85,33 @@ def test_on_rough_ground_the_trees_grow_once_and_the_robots_see_what_mjlab_shows
     once = after_a_step_on_rough_ground(simulators.load("mjlab"))
     assert len(made) == 1
     with monkeypatch.context() as as_mjlab_does:
-        as_mjlab_does.setattr(mjlab, "_one_render_context", contextlib.nullcontext)
+        as_mjlab_does.setattr(mjlab, "render_context_made_once", contextlib.nullcontext)
         assert torch.equal(after_a_step_on_rough_ground(simulators.load("mjlab")), once)
-    assert len(made) == 3, "mjlab makes it once: _one_render_context is not needed any more"
+    assert len(made) == 3, "mjlab makes it once: render_context_made_once is not needed any more"
 
 
-def test_an_env_with_graphs_has_its_kernels_before_they_are_recorded_and_sees_the_same(monkeypatch):
+def test_the_next_env_on_rough_ground_makes_only_height_fields_that_are_new_and_sees_the_same(
+    monkeypatch,
+):
+    pytest.importorskip("mjlab")
+    from go1_sweep.simulators import render_context
+
+    def triangulate(*given: Any) -> Any:
+        made.append(given)
+        return original(*given)
+
+    original, made = render_context.triangulate, []
+    monkeypatch.setattr(render_context, "triangulate", triangulate)
+    simulator = simulators.load("mjlab")
+    seen = {seed: after_a_step_on_rough_ground(simulator, seed) for seed in (11, 12)}
+    made.clear()
+    after_a_step_on_rough_ground(simulator, 13)
+    assert len(made) == 10, "of 40"
+    assert not torch.equal(seen[11], seen[12])
+    assert all(torch.equal(after_a_step_on_rough_ground(simulator, seed), each) for seed, each in seen.items())
+
+
+def test_an_env_records_its_graphs_once_with_kernels_that_are_there_and_sees_the_same(monkeypatch):
     """Warp records graphs on a CPU as well, where mjlab takes none."""
     pytest.importorskip("mjlab")
     import warp
@@ -106,10 +127,16 @@ def test_an_env_with_graphs_has_its_kernels_before_they_are_recorded_and_sees_th
         assert kernel.module.load(device, 1), "asked for the occupancy of a kernel that is not there"
         return 1, 1
 
-    without, said = after_a_step_on_rough_ground(simulators.load("mjlab")), []
+    def note_and_begin(self: warp.ScopedCapture) -> warp.ScopedCapture:
+        recorded.append(self)
+        return begin(self)
+
+    begin = warp.ScopedCapture.__enter__
+    without, said, recorded = after_a_step_on_rough_ground(simulators.load("mjlab")), [], []
     monkeypatch.setattr(warp_kernels, "MOST_COMPILERS", 1)  # Warp's compiler for CPUs is not made for more
     monkeypatch.setattr(mjlab, "load_together", load_together)
     monkeypatch.setattr(Simulation, "_should_use_cuda_graph", lambda _: True)
+    monkeypatch.setattr(warp.ScopedCapture, "__enter__", note_and_begin)
     monkeypatch.setattr(warp, "get_suggested_block_size", as_on_a_gpu)
     monkeypatch.setattr(
         collision_convex,
@@ -118,9 +145,11 @@ def test_an_env_with_graphs_has_its_kernels_before_they_are_recorded_and_sees_th
     )
     simulator = simulators.load("mjlab")
     assert torch.equal(after_a_step_on_rough_ground(simulator), without)
-    assert len(said) == 3, "of three times that an env records its graphs, some failed without their kernels"
+    assert len(said) == 3, "of three times that mjlab would record an env's graphs, some failed without their kernels"
+    recorded.clear()
     assert torch.equal(after_a_step_on_rough_ground(simulator), without)
     assert len(said) == 3, "the second env loads them again"
+    assert len(recorded) == 4, "once each: step, forward, reset and sense"
 
 
 def test_every_parameter_lands_where_its_path_says(simulator, config):

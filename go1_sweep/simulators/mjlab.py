@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import mjlab.tasks  # noqa: F401  (registers the tasks)
-import mujoco_warp
 import numpy as np
 import torch
 from mjlab.envs import ManagerBasedRlEnv
@@ -34,6 +33,7 @@ from go1_sweep.simulators.managers import (
 )
 from go1_sweep.simulators.mjlab_interface import joint_actions, observation_terms
 from go1_sweep.simulators.policy_interface import NOT_MEASURED_TERMS, PolicyInterface
+from go1_sweep.simulators.render_context import render_context_made_once
 from go1_sweep.simulators.warp_kernels import instead, load_together, warp_cache
 
 
@@ -92,8 +92,9 @@ class Mjlab(Simulator):
         config.set_seed(seed)
         if frame_size:
             _draw_plainly(config.env, frame_size)
-        with _one_render_context(), contextlib.nullcontext() if self._kernels_loaded else _kernels_loaded_together():
+        with render_context_made_once(), _without_graphs(load_kernels=not self._kernels_loaded):
             env = ManagerBasedRlEnv(config.env, device=device, render_mode="rgb_array" if frame_size else None)
+        env.sim.create_graph()
         self._kernels_loaded = True
         return RslRlVecEnvWrapper(env, clip_actions=config.agent.clip_actions)
 
@@ -210,33 +211,21 @@ def _unwrapped(env: VecEnv) -> ManagerBasedRlEnv:
 
 
 @contextlib.contextmanager
-def _one_render_context() -> Iterator[None]:
-    """Let an env's second render context be the first where both are made of the same.
+def _without_graphs(*, load_kernels: bool) -> Iterator[None]:
+    """Leave an env's graphs to be recorded when it is there: mjlab does so two or three times while it makes one.
 
-    mjlab makes it anew when domain randomization has expanded fields of the model, which it does not hold. Each time
-    the trees of rough ground's height fields grow in Python for seconds.
+    Their kernels, if they are to be loaded, are there before: some are launched while it is made, one after the other.
     """
-    made: list[tuple[dict[str, Any], Any]] = []
 
-    def make_once(**arguments: Any) -> Any:
-        if not made or made[-1][0] != arguments:
-            made.append((arguments, make(**arguments)))
-        return made[-1][1]
-
-    with instead(mujoco_warp, "create_render_context", make_once) as make:
-        yield
-
-
-@contextlib.contextmanager
-def _kernels_loaded_together() -> Iterator[None]:
-    """Let an env on a GPU have the kernels of its graphs before it records these. On a CPU it records none."""
-
-    def create_graph_of_loaded_kernels(self: Simulation) -> None:
-        if self.use_cuda_graph:
+    def forget_graphs(self: Simulation) -> None:
+        wanted = self.use_cuda_graph  # nowhere but on a GPU
+        if wanted and load_kernels:
             load_together(lambda: create_graph(self))
+        self.use_cuda_graph = False
         create_graph(self)
+        self.use_cuda_graph = wanted
 
-    with instead(Simulation, "create_graph", create_graph_of_loaded_kernels) as create_graph:
+    with instead(Simulation, "create_graph", forget_graphs) as create_graph:
         yield
 
 
