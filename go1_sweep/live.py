@@ -81,7 +81,8 @@ def view(
     chosen = _chosen(records, spec.early_stopping.mode, rows)
     hidden = len(records) - len(chosen)
     told_times = [*times(elapsed, eta), *([f"{hidden} trials not shown"] if hidden else [])]
-    below = [", ".join(parts) for parts in (states(records, spec), told_times) if parts]
+    told_states = [*states(records, spec), *(["* best score of the completed"] if winner else [])]
+    below = [", ".join(parts) for parts in (told_states, told_times) if parts]
     return Group(_table(chosen, winner, spec), *(Text(line, "dim", no_wrap=True, overflow="crop") for line in below))
 
 

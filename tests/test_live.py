@@ -80,10 +80,11 @@ def test_no_line_is_broken_and_the_table_is_never_higher_than_the_terminal(recor
 
 @settings(max_examples=30, deadline=None)
 @given(many_records, st.integers(2, 70))
-def test_the_winner_so_far_is_always_there_and_alone_is_marked(records, rows):
-    winner = best(records, "max")
-    marked = [line for line in rendered(records, rows=rows) if line.startswith("* ")]
+def test_the_winner_so_far_is_always_there_and_alone_is_marked_and_what_the_mark_means_is_said(records, rows):
+    winner, lines = best(records, "max"), rendered(records, 200, rows)
+    marked = [line for line in lines if line.startswith("* ")]
     assert ids(marked) == ([winner.trial] if winner else [])
+    assert any("* best score of the completed" in line for line in lines) == (winner is not None)
 
 
 @settings(max_examples=30, deadline=None)
