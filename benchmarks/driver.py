@@ -174,7 +174,7 @@ def ours(folder: Path, options: argparse.Namespace) -> Watch:
     spec, paths, slots = spec_of(folder, options), SweepPaths(folder / "sweep"), Slots(options.slots, 0, CPUS)  # pyright: ignore[reportArgumentType]
     paths.trials.mkdir(parents=True)
     run.TrialActor = Sleeper  # pyright: ignore[reportAttributeAccessIssue]
-    run.counting = lambda wanted: lambda: options.slots
+    run.counting = lambda wanted, say: lambda: options.slots
     terminal = Terminal(Console(file=io.StringIO()))
     terminal.plan(Plan(spec, "flat", {}, options.slots, 0))
     with local_ray(str(folder), ""):

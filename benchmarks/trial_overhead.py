@@ -31,7 +31,7 @@ import yaml
 
 TASK = "flat"
 ROUNDS = 2
-SAVE_INTERVAL = 10
+SAVE_INTERVAL = 5
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ def main() -> None:
     if options.direct:
         direct(options)
         return
+    if options.iterations < SAVE_INTERVAL + 2:
+        parser.error(f"--iterations {options.iterations}: no checkpoint in them, which takes {SAVE_INTERVAL + 2}")
     trial: list[Iteration] = []
     alone: list[Iteration] = []
     config: dict[str, Any] = {}
