@@ -37,6 +37,8 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true", help="a CPU core for a GPU")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.trials < 2:
+        parser.error("--trials 1: counting begins with the second trial of a GPU")
     found: dict[str, dict[str, Any]] = {}
     environment: dict[str, Any] = {}
     for gpus in options.gpus:
