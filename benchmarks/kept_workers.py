@@ -39,8 +39,11 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="changes", help="as for the command line")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    options.gpus = 0 if options.cpu else torch.cuda.device_count()
+    if not (options.cpu or options.gpus):
+        parser.error("there is no GPU here: --cpu")
     with tempfile.TemporaryDirectory() as folder:
-        with ThreadPoolExecutor(1 if not options.cpu and torch.cuda.device_count() == 1 else len(SIDES)) as pool:
+        with ThreadPoolExecutor(1 if options.gpus == 1 else len(SIDES)) as pool:
             found = dict(zip(SIDES, pool.map(lambda name: ran(name, Path(folder), options), SIDES), strict=True))
         environment = json.loads(SweepPaths(Path(folder, "kept")).environment.read_text())
     result = {
@@ -73,7 +76,7 @@ def ran(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     ]
     sets = [argument for change in changes for argument in ("--set", change)]
     command = ["run", f"search_spaces/{options.task}.yaml", "--name", name, "--storage", str(folder), *sets]
-    gpu = {} if options.cpu else {"CUDA_VISIBLE_DEVICES": str(SIDES.index(name) % torch.cuda.device_count())}
+    gpu = {} if options.cpu else {"CUDA_VISIBLE_DEVICES": str(SIDES.index(name) % options.gpus)}
     said = folder / f"{name}.txt"
     with open(said, "wb") as out:
         arguments = [sys.executable, "-m", "go1_sweep", *command]

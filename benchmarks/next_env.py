@@ -1,6 +1,8 @@
-"""The next env in a process that had one: made by mjlab alone, and by a trial's way to it. Each with a seed of its own.
+"""The next env in a process that had one: made by mjlab alone, and as a trial makes it.
 
-python benchmarks/next_env.py --task rough --num_envs 4096 --device cuda:0 --out FILE
+In turns, round by round with another seed, the first step included; the first round loads kernels and is left out.
+
+    python benchmarks/next_env.py --task rough --num_envs 4096 --device cuda:0 --out FILE
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ import yaml
 
 TASK = "flat"
 ROUNDS = 2
-SAVE_INTERVAL = 5
+SAVE_INTERVAL = 10
 
 
 @dataclass(frozen=True)

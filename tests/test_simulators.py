@@ -90,9 +90,7 @@ def test_on_rough_ground_the_trees_grow_once_and_the_robots_see_what_mjlab_shows
     assert len(made) == 3, "mjlab makes it once: render_context_made_once is not needed any more"
 
 
-def test_the_next_env_on_rough_ground_makes_only_height_fields_that_are_new_and_sees_the_same(
-    monkeypatch,
-):
+def test_the_next_env_on_rough_ground_makes_only_height_fields_that_are_new_and_sees_the_same(monkeypatch):
     pytest.importorskip("mjlab")
     from go1_sweep.simulators import render_context
 
