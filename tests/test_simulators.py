@@ -65,9 +65,9 @@ def test_an_unknown_task_is_refused_with_what_there_is(simulator):
     assert all(task_id in str(error.value) for task_id in simulator.tasks())
 
 
-def after_a_step_on_rough_ground(simulator: Simulator, seed: int = 1) -> torch.Tensor:
+def after_a_step_on_rough_ground(simulator: Simulator, seed: int = 1, njmax: int | None = None) -> torch.Tensor:
     config = simulator.load_config(simulator.resolve("rough"))
-    simulator.apply(config, {"num_envs": ENVS})
+    simulator.apply(config, {"num_envs": ENVS} | ({"env.sim.njmax": njmax} if njmax else {}))
     env = simulator.make_env(config, seed, device="cpu")
     observations, *_ = env.step(torch.ones(ENVS, env.num_actions))
     simulator.close(env)
@@ -148,6 +148,8 @@ def test_an_env_records_its_graphs_once_with_kernels_that_are_there_and_sees_the
     assert torch.equal(after_a_step_on_rough_ground(simulator), without)
     assert len(said) == 3, "the second env loads them again"
     assert len(recorded) == 4, "once each: step, forward, reset and sense"
+    after_a_step_on_rough_ground(simulator, njmax=500)
+    assert len(said) > 3, "other limits take another kernel"
 
 
 def test_every_parameter_lands_where_its_path_says(simulator, config):

@@ -52,7 +52,8 @@ class Mjlab(Simulator):
     """mjlab registers its tasks with one env; its train script and its papers use this many."""
 
     def __init__(self) -> None:
-        self._kernels_loaded = False
+        self._loaded: set[str] = set()
+        """What kernels were loaded for."""
 
     def kernel_cache(self) -> Path:
         """Warp's."""
@@ -92,10 +93,11 @@ class Mjlab(Simulator):
         config.set_seed(seed)
         if frame_size:
             _draw_plainly(config.env, frame_size)
-        with render_context_made_once(), _without_graphs(load_kernels=not self._kernels_loaded):
+        kernels = f"{config.task_id} {config.env.sim}"
+        with render_context_made_once(), _without_graphs(load_kernels=kernels not in self._loaded):
             env = ManagerBasedRlEnv(config.env, device=device, render_mode="rgb_array" if frame_size else None)
         env.sim.create_graph()
-        self._kernels_loaded = True
+        self._loaded.add(kernels)
         return RslRlVecEnvWrapper(env, clip_actions=config.agent.clip_actions)
 
     def make_runner(self, env: VecEnv, config: TaskConfig, log_dir: Path | None) -> OnPolicyRunner:

@@ -28,8 +28,8 @@ def load_together(launch: Callable[[], object]) -> None:
 
     Args:
         launch: launches kernels, here without any effect: a launch whose module is not there does nothing. Nobody else
-            may launch any at the same time. What goes wrong in it is not told here: kernels from there on are not
-            loaded.
+            may launch any at the same time, and it must not wait for what one of them does. What goes wrong in it is
+            not told here: kernels from there on are not loaded.
 
     Raises:
         Exception: what Warp raises where a module does not compile.

@@ -24,7 +24,7 @@ from go1_sweep.simulators.base import ConfigError, Simulator, TaskConfig
 from go1_sweep.trial import torch_settings
 from go1_sweep.trial.checkpoints import PolicyError
 from go1_sweep.trial.divergence import Divergence, is_nan
-from go1_sweep.trial.kernels import compiled_once
+from go1_sweep.trial.kernels import compiled_once, kernel_settings
 from go1_sweep.trial.link import Link
 from go1_sweep.trial.progress import ScalarWriter, TrialLog
 from go1_sweep.trial.publisher import Publisher
@@ -133,10 +133,15 @@ class _Training:
             self._simulator.close(env)
 
     def _build(self) -> None:
-        what = {"versions": self._simulator.versions(), "task": self._request.task, "on": device_name(self._device)}
+        what = {
+            "versions": self._simulator.versions(),
+            "task": self._request.task,
+            "settings": kernel_settings(self._request.parameters),
+            "on": device_name(self._device),
+        }
         folder = self._simulator.kernel_cache()
         with self._spent("compiling"):
-            is_cold = self._compiling.enter_context(compiled_once(folder, what))
+            is_cold = self._compiling.enter_context(compiled_once(folder, what, self._look))
         with self._spent("compiling" if is_cold else "building"):
             self._make()
 
@@ -311,6 +316,11 @@ class _Training:
         time.sleep(POLL_SECONDS)
         if isinstance(self._link.waiting(), protocol.Stop):
             raise _Over("stopped", "told to stop while the disk was full")
+
+    def _look(self) -> None:
+        """Somebody else compiles kernels: look whether the trial shall end."""
+        if isinstance(self._link.waiting(), protocol.Stop):
+            raise _stopped()
 
 
 def device_name(device: str) -> str:
