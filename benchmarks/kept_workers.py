@@ -1,8 +1,8 @@
 """What share of a GPU's time a sweep trains: with workers kept from trial to trial, and with a fresh one for each.
 
 Two sweeps with the same seed, side by side where each has a GPU of its own, else one after the other; where its
-seconds went is read from `timeline.jsonl`. Steady state: from the second trial on, when a worker has been started and
-kernels are compiled.
+seconds went is read from `timeline.jsonl`. Steady state: from the end of the first trial on, when a worker has been
+started and kernels are compiled.
 
     python benchmarks/kept_workers.py --task flat --trials 12 --seconds 60 --out FILE
 """
@@ -47,7 +47,7 @@ def main() -> None:
             found = dict(zip(SIDES, pool.map(lambda name: ran(name, Path(folder), options), SIDES), strict=True))
         environment = json.loads(SweepPaths(Path(folder, "kept")).environment.read_text())
     result = {
-        "what": "seconds of a slot by use, and the share of training; in all, and from the second trial on",
+        "what": "seconds of a slot by use, and the share of training; in all, and from the end of the first trial on",
         "task": options.task,
         "trials": options.trials,
         "seconds": options.seconds,
@@ -93,8 +93,10 @@ def shares(paths: SweepPaths) -> dict[str, Any]:
     stints = [dataclasses.replace(stint, slot="the slot") for stint in timeline.read(paths.timeline)]
     stints.sort(key=lambda stint: stint.began)
     found = {}
-    for name, each in (("all", stints), ("steady", stints[1:])):
+    for name, each, since in (("all", stints, stints[0].began), ("steady", stints[1:], stints[0].ended)):
         sums = timeline.in_all(timeline.by_slot(each))
+        for use in ("held", "idle"):  # with what passed before the first of them
+            sums[use] = round(sums[use] + each[0].began - since, 3)
         found[name] = {**sums, "share": sums["training"] / sums["held"], "trials": len(each)}
     return found
 

@@ -1,7 +1,7 @@
 """What a trial costs beside the same ``runner.learn`` called directly.
 
 Both run at the same time, one core (or one of two GPUs) each, with the same seed: on the CPU the physics
-is the same too, so that iteration n of the one is iteration n of the other. A second round swaps the GPUs.
+is the same too, so that iteration n of the one is iteration n of the other. Each further round swaps the GPUs.
 The figure is the median, over all n, of (seconds from the end of iteration n-1 to the end of n in the trial) /
 (the same in the direct run). Because physics on a GPU is not repeatable and its pace varies, the seconds
 that pass outside rsl_rl's own collection and learning times are given as well: what is logged, reported
@@ -30,7 +30,6 @@ from typing import Any
 import yaml
 
 TASK = "flat"
-ROUNDS = 2
 SAVE_INTERVAL = 10
 
 
@@ -55,6 +54,7 @@ def main() -> None:
     parser.add_argument("--num_envs", type=int, default=32)
     parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--device", default="cpu", help="cpu or cuda:0")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--direct", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
@@ -67,7 +67,7 @@ def main() -> None:
     trial: list[Iteration] = []
     alone: list[Iteration] = []
     config: dict[str, Any] = {}
-    for round_number in range(ROUNDS):
+    for round_number in range(options.rounds):
         with tempfile.TemporaryDirectory() as folder:
             config = side_by_side(options, Path(folder), round_number, trial, alone)
     result = summary(options, trial, alone, config)
