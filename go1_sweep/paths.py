@@ -227,6 +227,11 @@ class SweepPaths:
         return self.folder / "timeline.jsonl"
 
     @property
+    def running(self) -> Path:
+        """Those of them that go on, as far as the driver noted; it is gone when there are none."""
+        return self.folder / "running.jsonl"
+
+    @property
     def trials_table(self) -> Path:
         """One row per trial."""
         return self.folder / "trials.csv"

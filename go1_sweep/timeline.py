@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from go1_sweep import strict_json
-from go1_sweep.paths import SweepPaths
+from go1_sweep.paths import SweepPaths, write_atomically
 
 USES = ("training", "importing", "compiling", "building", "checkpointing", "waiting")
 """What a trial spends time on, as far as its processes tell; ``compiling``: making the env with kernels that may have
@@ -47,6 +47,10 @@ class Stint:
         return self.ended - self.began
 
 
+def _line(stint: Stint) -> str:
+    return json.dumps(dataclasses.asdict(stint), allow_nan=False) + "\n"
+
+
 def added(*parts: dict[str, float]) -> dict[str, float]:
     """The sums by use."""
     return {use: sum(part.get(use, 0.0) for part in parts) for use in dict.fromkeys(itertools.chain(*parts))}
@@ -58,7 +62,7 @@ def append(file: Path, stint: Stint) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    line = json.dumps(dataclasses.asdict(stint), allow_nan=False).encode() + b"\n"
+    line = _line(stint).encode()
     with open(file, "a+b") as lines:
         if lines.tell():
             lines.seek(-1, os.SEEK_END)
@@ -79,9 +83,28 @@ def read(file: Path) -> list[Stint]:
     return found
 
 
+def note_running(paths: SweepPaths, stints: Iterable[Stint]) -> None:
+    """Write how far those that go on have come: should their driver be killed, they are not lost.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    text = "".join(map(_line, stints))
+    if text:
+        write_atomically(paths.running, text)
+    else:
+        paths.running.unlink(missing_ok=True)
+
+
+def running(paths: SweepPaths) -> list[Stint]:
+    """Those that went on when their driver noted it last, unless their end is known."""
+    ended = {(stint.driver, stint.trial, stint.began) for stint in read(paths.timeline)}
+    return [stint for stint in read(paths.running) if (stint.driver, stint.trial, stint.began) not in ended]
+
+
 def of_sweep(paths: SweepPaths) -> list[Stint]:
-    """Those of its trials, and of its trainings with fresh seeds."""
-    return [*read(paths.timeline), *read(paths.retrained.timeline)]
+    """Those of its trials, and of its trainings with fresh seeds; what goes on, too."""
+    return [stint for each in (paths, paths.retrained) for stint in (*read(each.timeline), *running(each))]
 
 
 def by_slot(stints: Iterable[Stint]) -> dict[str, dict[str, float]]:

@@ -346,6 +346,34 @@ def test_a_retraining_that_goes_on_has_trained_before_what_it_had_published(make
     assert [stint.seconds["training"] for stint in timeline.read(paths.retrained.timeline)] == [6.0, 6.0]
 
 
+def test_what_a_trial_had_of_its_slot_is_known_when_its_driver_was_killed(make):
+    trials, paths, _ = make()
+    over, running = trials.draw().trial, trials.draw().trial
+    for trial in (over, running):
+        trials.started(trial)
+        trials.report(trial, at(2, 1.0), slot="here GPU 0", seconds={"building": 0.5})
+        trials._note_running()  # as after some seconds
+    trials.ended(over, result("completed", at(12, 1.0)))
+    assert [stint.trial for stint in timeline.of_sweep(paths)] == [over, running]
+    make(resumed=True)
+    ended, killed = timeline.read(paths.timeline)
+    assert (ended.trial, killed.trial) == (over, running)
+    assert (killed.seconds["building"], killed.seconds["training"]) == (0.5, 2.0)
+    make(resumed=True)
+    assert timeline.read(paths.timeline) == [ended, killed]
+    assert not paths.running.exists()
+
+
+def test_of_a_sweep_that_is_over_nothing_is_noted_as_running(make):
+    trials, paths, _ = make()
+    trial = trials.draw().trial
+    trials.started(trial)
+    trials.report(trial, at(2, 1.0), slot="here GPU 0")
+    assert paths.running.exists()
+    trials.ended(trial, result("completed", at(12, 1.0)))
+    assert not paths.running.exists()
+
+
 @pytest.mark.parametrize("step", [3600.0, -3600.0])
 def test_a_clock_that_is_set_while_a_trial_runs_makes_it_hold_its_slot_no_longer_and_no_shorter(
     make, monkeypatch, step

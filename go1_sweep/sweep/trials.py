@@ -13,7 +13,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from go1_sweep import checkpoint, timeline, trials_table
@@ -30,6 +30,9 @@ from go1_sweep.trials_table import INTERRUPTED, TrialRecord
 SMALL_TABLE = 100
 ROW_SECONDS = 1e-3
 """A larger table is not written at each change, but so long a row after the last time: 4% of the driver's time."""
+
+NOTE_SECONDS = 10.0
+"""So often it is noted how long the trials that go on have had their slots [s]."""
 
 LOST = "its actor died (killed, or its host went down)"
 
@@ -73,9 +76,13 @@ class Trainings(ABC):
         """How many actors of each trial died."""
         self._table_is_due = False
         self._table_was_written = -math.inf
+        self._running_were_noted = -math.inf
         self._waits = False
         self.is_interrupted = False
         self.records: dict[str, TrialRecord] = {}
+        for stint in timeline.running(paths):  # when the driver before was killed
+            patiently(lambda stint=stint: timeline.append(paths.timeline, stint), self._pause)
+        paths.running.unlink(missing_ok=True)
 
     @property
     def unfinished(self) -> list[TrialRecord]:
@@ -142,6 +149,8 @@ class Trainings(ABC):
         for note in notes:
             self._listener.noted(record, note)
         self._write_if_due()
+        if time.monotonic() >= self._running_were_noted + NOTE_SECONDS:
+            self._note_running()
         return self._is_over(progress) or not self.is_interrupted
 
     def ended(self, trial: str, result: dict[str, Any] | None) -> None:
@@ -207,12 +216,28 @@ class Trainings(ABC):
 
     def _end_stint(self, record: TrialRecord) -> None:
         """The trial's time in its slot is over; one that never had a word from there is not counted."""
-        began, before = self._began.pop(record.trial, (0.0, 0.0))
-        if began and record.slot:
-            training = {"training": max(0.0, record.progress.train_seconds - before)}
-            seconds = timeline.added(record.seconds, training)
-            stint = timeline.Stint(record.trial, self._driver, record.slot, began, self._now(), seconds)
-            patiently(lambda: timeline.append(self.paths.timeline, stint), self._pause)
+        for stint in self._stints([record]):
+            patiently(lambda stint=stint: timeline.append(self.paths.timeline, stint), self._pause)
+        self._began.pop(record.trial, None)
+        if not self._began:
+            self._note_running()
+
+    def _note_running(self) -> None:
+        """Should the driver be killed, what they have had is known all the same."""
+        with contextlib.suppress(OSError):
+            timeline.note_running(self.paths, self._stints(self.records[trial] for trial in self._began))
+        self._running_were_noted = time.monotonic()
+
+    def _stints(self, records: Iterable[TrialRecord]) -> list[timeline.Stint]:
+        """Of those that have a slot, until now."""
+        stints = []
+        for record in records:
+            began, before = self._began.get(record.trial, (0.0, 0.0))
+            if began and record.slot:
+                training = {"training": max(0.0, record.progress.train_seconds - before)}
+                seconds = timeline.added(record.seconds, training)
+                stints.append(timeline.Stint(record.trial, self._driver, record.slot, began, self._now(), seconds))
+        return stints
 
     def _now(self) -> float:
         """Unix time [s]."""
