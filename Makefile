@@ -37,7 +37,7 @@ check: setup
 # Those that need no GPU; benchmarks/README.md has them all.
 bench: setup
 	$(BIN)/python benchmarks/next_env.py --rounds 2
-	$(BIN)/python benchmarks/trial_overhead.py --num_envs 16 --iterations 12 --rounds 1
+	$(BIN)/python benchmarks/trial_overhead.py --num_envs 4 --iterations 12 --rounds 1
 	$(BIN)/python benchmarks/driver.py trials --slots 4 --trials 80 --warming_up 10
 	$(BIN)/python benchmarks/driver.py reports --slots 4 --trials 32 --warming_up 10
 	$(BIN)/python benchmarks/first_iteration.py --num_envs 16

@@ -8,7 +8,7 @@ that pass outside rsl_rl's own collection and learning times are given as well: 
 and saved after each iteration, by us on the one side and by rsl_rl on the other; and how many more of them there are
 after the iterations that end with a checkpoint.
 
-    python benchmarks/trial_overhead.py [--num_envs 32] [--iterations 40] [--device cuda:0] [--out FILE]
+    python benchmarks/trial_overhead.py [--num_envs 32] [--iterations 40] [--rounds 2] [--device cuda:0] [--out FILE]
 """
 
 from __future__ import annotations
