@@ -81,9 +81,9 @@ def summary(
 ) -> dict[str, Any]:
     """The figures of both sides."""
     ratios = [ours.wall / theirs.wall for ours, theirs in zip(trial, alone, strict=True)]
-    flags = f"--num_envs {options.num_envs} --iterations {options.iterations} --device {options.device}"
+    flags = f"--num_envs {options.num_envs} --iterations {options.iterations} --rounds {options.rounds}"
     return {
-        "command": f"python benchmarks/trial_overhead.py {flags}",
+        "command": f"python benchmarks/trial_overhead.py {flags} --device {options.device}",
         "median_ratio": round(statistics.median(ratios), 4),
         "quartiles": [round(quartile, 4) for quartile in statistics.quantiles(ratios, n=4)],
         "iterations": len(ratios),

@@ -13,7 +13,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from go1_sweep import checkpoint, timeline, trials_table
@@ -216,28 +216,27 @@ class Trainings(ABC):
 
     def _end_stint(self, record: TrialRecord) -> None:
         """The trial's time in its slot is over; one that never had a word from there is not counted."""
-        for stint in self._stints([record]):
-            patiently(lambda stint=stint: timeline.append(self.paths.timeline, stint), self._pause)
+        stint = self._stint(record)
         self._began.pop(record.trial, None)
+        if stint:
+            patiently(lambda: timeline.append(self.paths.timeline, stint), self._pause)
         if not self._began:
             self._note_running()
 
     def _note_running(self) -> None:
         """Should the driver be killed, what they have had is known all the same."""
         with contextlib.suppress(OSError):
-            timeline.note_running(self.paths, self._stints(self.records[trial] for trial in self._began))
+            stints = [self._stint(self.records[trial]) for trial in self._began]
+            timeline.note_running(self.paths, filter(None, stints))
         self._running_were_noted = time.monotonic()
 
-    def _stints(self, records: Iterable[TrialRecord]) -> list[timeline.Stint]:
-        """Of those that have a slot, until now."""
-        stints = []
-        for record in records:
-            began, before = self._began.get(record.trial, (0.0, 0.0))
-            if began and record.slot:
-                training = {"training": max(0.0, record.progress.train_seconds - before)}
-                seconds = timeline.added(record.seconds, training)
-                stints.append(timeline.Stint(record.trial, self._driver, record.slot, began, self._now(), seconds))
-        return stints
+    def _stint(self, record: TrialRecord) -> timeline.Stint | None:
+        """What the trial has had of its slot until now, if it had a word from there."""
+        began, before = self._began.get(record.trial, (0.0, 0.0))
+        if not (began and record.slot):
+            return None
+        seconds = timeline.added(record.seconds, {"training": max(0.0, record.progress.train_seconds - before)})
+        return timeline.Stint(record.trial, self._driver, record.slot, began, self._now(), seconds)
 
     def _now(self) -> float:
         """Unix time [s]."""
